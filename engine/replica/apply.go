@@ -1,0 +1,249 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"bzzz/crdt"
+)
+
+// Applied counts what a Batch took in from others.
+type Applied struct {
+	New       int // versions that were not known
+	Known     int // versions that were live or dead here already
+	Repaired  int // versions that damage had taken from here
+	Conflicts int // new versions that stand beside others of their key
+	Forks     int // dots that were used for two versions (KERNEL K2 (1)): an alarm
+	Adopted   int // dots taken over as dead
+}
+
+// Add sums counts.
+func (a *Applied) Add(o Applied) {
+	a.New += o.New
+	a.Known += o.Known
+	a.Repaired += o.Repaired
+	a.Conflicts += o.Conflicts
+	a.Forks += o.Forks
+	a.Adopted += o.Adopted
+}
+
+// Apply takes in versions from outside (KERNEL K2). Versions that are live or
+// dead here are ignored, so that order, repetition and overlap do not matter.
+// An invalid version fails the whole batch.
+func (b *Batch) Apply(versions []*crdt.Version) (Applied, error) {
+	var sum Applied
+	for _, v := range versions {
+		if err := v.Validate(); err != nil {
+			return sum, err
+		}
+		if err := b.receive(v, &sum); err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
+}
+
+// receive applies one version.
+func (b *Batch) receive(v *crdt.Version, sum *Applied) error {
+	r := b.r
+	if v.Dot.Replica == r.self && v.Dot.Seq > r.clock.Of(r.self).Max() {
+		r.forked = true // someone else writes under our id
+	}
+	switch {
+	case r.unknown.Has(v.Dot):
+		sum.Repaired++
+		if err := b.evict(v.Key, v.Dot); err != nil {
+			return err
+		}
+		b.forget(v.Dot)
+	case r.clock.Has(v.Dot):
+		known, err := b.settle(v, sum)
+		if known || err != nil {
+			return err
+		}
+	default:
+		sum.New++
+	}
+	r.state.hlc = r.state.hlc.Observe(v.Time, b.now, r.cfg.MaxDrift)
+	if err := b.insert(v); err != nil {
+		return err
+	}
+	if len(b.head.siblings) > 1 {
+		sum.Conflicts++
+	}
+	return nil
+}
+
+// settle handles a version whose dot was seen before. It returns known if
+// nothing is left to do.
+func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
+	r := b.r
+	dead, err := r.isDead(b.tx, v.Dot)
+	if err != nil {
+		return false, err
+	}
+	if dead {
+		sum.Known++
+		return true, nil
+	}
+	arrival, err := r.liveArrival(b.tx, v.Dot)
+	if err != nil {
+		return false, err
+	}
+	if arrival == 0 { // in the clock, neither live nor dead: damage took it
+		sum.Repaired++
+		return false, b.evict(v.Key, v.Dot)
+	}
+	rec, err := b.record(arrival)
+	if errors.Is(err, ErrCorrupt) {
+		sum.Repaired++
+		return false, b.evict(v.Key, v.Dot)
+	}
+	if err != nil {
+		return false, err
+	}
+	mine := rec.version
+	theirs, ours := v.Digest(), mine.Digest()
+	if theirs == ours {
+		sum.Known++
+		return true, nil
+	}
+	sum.Forks++
+	if bytes.Compare(theirs[:], ours[:]) > 0 {
+		return true, nil // ours keeps the dot; its other holder writes theirs anew
+	}
+	return false, b.yieldDot(&mine)
+}
+
+// yieldDot gives a dot up to another version (KERNEL K2 (1)): ours is taken
+// out and its content written again under a dot of our own, with the same
+// context.
+func (b *Batch) yieldDot(mine *crdt.Version) error {
+	r := b.r
+	if r.self.IsZero() {
+		return fmt.Errorf("dot %s used twice, and no replica id to write ours again: %w", mine.Dot, ErrConflict)
+	}
+	again := *mine
+	again.Key, again.Value = slices.Clone(mine.Key), slices.Clone(mine.Value)
+	if mine.Value != nil && again.Value == nil {
+		again.Value = []byte{}
+	}
+	if err := b.evict(again.Key, mine.Dot); err != nil {
+		return err
+	}
+	seq := r.clock.Of(r.self).Max() + 1
+	again.Dot = crdt.Dot{Replica: r.self, Seq: seq}
+	again.First, again.Last = seq, seq
+	// A context must not name the dot's own future; ours never does.
+	return b.insert(&again)
+}
+
+// evict removes a sibling from its key's head without a word in the journal:
+// its record is lost, or its dot belongs to another version now.
+func (b *Batch) evict(key []byte, dot crdt.Dot) error {
+	id, known := b.r.ids.byID[dot.Replica]
+	entry := b.heads.Get(key)
+	if !known || entry == nil {
+		return nil
+	}
+	if err := decodeHead(entry, &b.head); err != nil {
+		return err
+	}
+	i := b.head.find(id, dot.Seq)
+	if i < 0 {
+		return nil
+	}
+	before := b.head.tally()
+	b.head.siblings = slices.Delete(b.head.siblings, i, i+1)
+	return b.putHead(key, &b.head, before)
+}
+
+// MarkUnknown notes dots whose versions damage has taken: they leave the
+// advertised clock, so that a peer sends them again (KERNEL K3). Dots that are
+// not in the clock are ignored.
+func (b *Batch) MarkUnknown(dots []crdt.Dot) error {
+	for _, d := range dots {
+		if !b.r.clock.Has(d) {
+			continue
+		}
+		b.r.unknown.Add(d)
+		if err := b.putSet(metaUnknown, d.Replica, b.r.unknown.Of(d.Replica)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget takes a dot out of the unknown ones; Finish writes the change.
+func (b *Batch) forget(d crdt.Dot) {
+	s := b.r.unknown.Of(d.Replica).Clone()
+	s.RemoveRange(d.Seq, d.Seq)
+	b.r.unknown.Set(d.Replica, s)
+	b.healed[d.Replica] = true
+}
+
+// Adopt takes over a sender's clock after its complete stream was applied in
+// this batch or before (KERNEL K5): the dots that are not known here become
+// dead, and the gone marks join ours. The caller vouches that everything live
+// among these dots has arrived.
+func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
+	r := b.r
+	fresh := dots.Minus(r.clock)
+	for _, id := range fresh.Replicas() {
+		theirs := fresh.Of(id)
+		if theirs.Max() > r.clock.Of(id).Max()+maxJump {
+			return Applied{}, fmt.Errorf("clock of %s jumps to %d: %w", id, theirs.Max(), ErrInvalid)
+		}
+		if id == r.self && theirs.Max() > r.clock.Of(id).Max() {
+			r.forked = true
+		}
+	}
+	if err := b.raiseGone(gone); err != nil {
+		return Applied{}, err
+	}
+	if fresh.IsEmpty() {
+		return Applied{}, nil
+	}
+	for _, id := range fresh.Replicas() {
+		if _, err := b.intern(id); err != nil {
+			return Applied{}, err
+		}
+		b.dirty[id] = true
+	}
+	r.state.arrival++
+	rec := seal(fresh.Append([]byte{byte(RecordAdoption)}), 0)
+	if err := b.journal.Put(arrivalKey(r.state.arrival), rec); err != nil {
+		return Applied{}, err
+	}
+	r.clock.Merge(fresh)
+	r.delta.died.Merge(fresh)
+	return Applied{Adopted: int(fresh.Count())}, nil
+}
+
+// raiseGone joins gone marks by the maximum.
+func (b *Batch) raiseGone(gone crdt.Clock) error {
+	for _, id := range gone.Replicas() {
+		if n := gone.Of(id).Max(); n > b.r.gone.Of(id).Max() {
+			b.r.gone.AddRange(id, 1, n)
+			if err := b.putSet(metaGone, id, b.r.gone.Of(id)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// decodeAdoption reads an adoption record: kind u8 | clock | crc32c u32.
+func decodeAdoption(b []byte, arrival uint64) (crdt.Clock, error) {
+	body, err := unseal(b, "journal record", arrival)
+	if err != nil {
+		return crdt.Clock{}, err
+	}
+	dots, rest, err := crdt.DecodeClock(body[1:])
+	if err != nil || len(rest) > 0 {
+		return crdt.Clock{}, damaged("journal record", arrival, "malformed adoption")
+	}
+	return dots, nil
+}

@@ -1,0 +1,272 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"bzzz/crdt"
+	"bzzz/store"
+)
+
+// Batch is the work of one write transaction on a namespace. It ends with
+// Finish inside the transaction and Done after the commit; without both the
+// Replica loads its cache again at the next Begin.
+type Batch struct {
+	*Reader
+	r         *Replica
+	now       crdt.HLC                // this node's physical clock
+	dirty     map[crdt.ReplicaID]bool // clock entries to write
+	healed    map[crdt.ReplicaID]bool // unknown entries to write
+	meta      store.Bucket
+	conflicts store.Bucket
+	expiry    store.Bucket
+	buf       []byte
+}
+
+// Begin starts a batch in a write transaction. now is this node's physical
+// clock.
+func (r *Replica) Begin(tx store.Tx, now crdt.HLC) (*Batch, error) {
+	if r.stale {
+		if err := r.load(tx); err != nil {
+			return nil, err
+		}
+	}
+	rd, err := r.Reader(tx)
+	if err != nil {
+		return nil, err
+	}
+	r.stale = true // until Done
+	return &Batch{
+		Reader: rd, r: r, now: now, dirty: map[crdt.ReplicaID]bool{}, healed: map[crdt.ReplicaID]bool{},
+		meta: tx.Bucket(r.names.meta), conflicts: tx.Bucket(r.names.conflicts), expiry: tx.Bucket(r.names.expiry),
+	}, nil
+}
+
+// Finish writes the state that belongs to the batch's changes. With views true,
+// or once they lag by ViewBatch records, it brings dots and dead up to date.
+func (b *Batch) Finish(views bool) error {
+	r := b.r
+	if views || r.Lag() >= ViewBatch {
+		if err := r.catchUp(b.tx); err != nil {
+			return err
+		}
+	}
+	for id := range b.dirty {
+		if err := b.putSet(metaClock, id, r.clock.Of(id)); err != nil {
+			return err
+		}
+	}
+	for id := range b.healed {
+		if err := b.putSet(metaUnknown, id, r.unknown.Of(id)); err != nil {
+			return err
+		}
+	}
+	return b.meta.Put(metaState, r.state.append(nil))
+}
+
+// Done tells that the transaction has committed.
+func (b *Batch) Done() { b.r.stale = false }
+
+// Lag returns how many journal records the views are behind.
+func (b *Batch) Lag() uint64 { return b.r.Lag() }
+
+// Write is one local write.
+type Write struct {
+	Key   []byte // as stored
+	Kind  crdt.Kind
+	Value []byte
+	Attrs []crdt.Attr // canonical order
+	// Siblings are the key's siblings as the writer saw them in this batch: the
+	// write replaces all of them.
+	Siblings crdt.Siblings
+}
+
+// Commit appends local writes as one transaction: their versions share one
+// batch range and become visible together, here and on full replicas. Keys
+// must be distinct. It returns their versions in the order of writes. An error
+// that matches ErrTooLarge or ErrInvalid left nothing behind.
+func (b *Batch) Commit(writes []Write) ([]*crdt.Version, error) {
+	r := b.r
+	if r.self.IsZero() {
+		return nil, fmt.Errorf("local write without a replica id: %w", ErrInvalid)
+	}
+	first := r.clock.Of(r.self).Max() + 1
+	last := first + uint64(len(writes)) - 1
+	versions := make([]*crdt.Version, len(writes))
+	hlc := r.state.hlc
+	for i, w := range writes {
+		hlc = hlc.Next(b.now)
+		v := &crdt.Version{
+			Key: w.Key, Kind: w.Kind, Value: w.Value, Attrs: w.Attrs,
+			Dot: crdt.Dot{Replica: r.self, Seq: first + uint64(i)}, First: first, Last: last,
+			Time: hlc, Context: crdt.Join(w.Siblings...),
+		}
+		for _, s := range w.Siblings {
+			if s.Time >= v.Time { // does not move the local clock (KERNEL "Time")
+				v.Time = s.Time.Next(0)
+			}
+		}
+		if err := v.Validate(); err != nil {
+			return nil, err
+		}
+		versions[i] = v
+	}
+	for _, v := range versions {
+		if err := b.insert(v); err != nil {
+			return nil, err
+		}
+	}
+	r.state.hlc = hlc
+	return versions, nil
+}
+
+// insert stores a version whose dot is new here (KERNEL K2 (3)): it joins its
+// key's siblings unless one of them covers it, and what it covers dies.
+func (b *Batch) insert(v *crdt.Version) error {
+	r := b.r
+	if err := decodeHead(b.heads.Get(v.Key), &b.head); err != nil {
+		return err
+	}
+	h := &b.head
+	before := h.tally()
+	var replaced []superseded
+	dead := false
+	keep := h.siblings[:0]
+	for _, s := range h.siblings {
+		dot := crdt.Dot{Replica: r.ids.at(s.id), Seq: s.seq}
+		if v.Covers(dot) {
+			replaced = append(replaced, superseded{s.id, s.seq, s.arrival})
+			continue
+		}
+		covered, err := b.covers(v, s, dot)
+		if err != nil {
+			return err
+		}
+		dead = dead || covered
+		keep = append(keep, s)
+	}
+	h.siblings = keep
+	return b.store(v, h, before, replaced, dead)
+}
+
+// covers reports whether the sibling s supersedes v. Its context is read only
+// where its dot does not already say no.
+func (b *Batch) covers(v *crdt.Version, s sibling, dot crdt.Dot) (bool, error) {
+	if dot.Replica == v.Dot.Replica {
+		return dot.Seq > v.Dot.Seq, nil
+	}
+	o, err := b.load(v.Key, s)
+	if errors.Is(err, ErrCorrupt) {
+		// What the damaged sibling covers is lost until a peer sends it again:
+		// v joins, which loses nothing, and the dot leaves the advertised clock.
+		return false, b.MarkUnknown([]crdt.Dot{dot})
+	}
+	if err != nil {
+		return false, err
+	}
+	return o.Covers(v.Dot), nil
+}
+
+// store appends the record of v and writes its key's head, clock and delta. h
+// holds the siblings that stay beside v.
+func (b *Batch) store(v *crdt.Version, h *head, before tally, replaced []superseded, dead bool) error {
+	r := b.r
+	id, err := b.intern(v.Dot.Replica)
+	if err != nil {
+		return err
+	}
+	for _, p := range v.Context {
+		if _, err := b.intern(p.Replica); err != nil {
+			return err
+		}
+	}
+	r.state.arrival++
+	arrival := r.state.arrival
+	flags := byte(0)
+	orphans := h.orphans
+	if dead {
+		flags |= flagDeadOnArrival
+		h.orphans = append(slices.Clone(h.orphans), arrival)
+		orphans = nil
+	} else {
+		digest := v.Digest()
+		if len(h.siblings) > 0 {
+			flags |= flagConcurrent
+		}
+		h.orphans = nil
+		h.siblings = append(h.siblings, sibling{
+			arrival, id, v.Dot.Seq, v.Kind, [digestLen]byte(digest[:digestLen]),
+		})
+	}
+	b.buf = appendVersionRecord(b.buf[:0], RecordVersion, flags, v, arrival,
+		func(r crdt.ReplicaID) uint32 { return b.r.ids.byID[r] }, replaced, orphans)
+	// The store may keep what it is given until the commit.
+	if err := b.journal.Put(arrivalKey(arrival), slices.Clone(b.buf)); err != nil {
+		return err
+	}
+	if err := b.putHead(v.Key, h, before); err != nil {
+		return err
+	}
+	if err := b.putExpiry(v, dead); err != nil {
+		return err
+	}
+	r.clock.Add(v.Dot)
+	b.dirty[v.Dot.Replica] = true
+	r.noteVersion(v.Dot, arrival, dead, replaced)
+	return nil
+}
+
+// putHead writes a key's entry and moves the namespace's counters.
+func (b *Batch) putHead(key []byte, h *head, before tally) error {
+	after := h.tally()
+	st := &b.r.state
+	st.versions += uint64(after.live - before.live)
+	st.tombs += uint64(after.tombs - before.tombs)
+	st.keys += uint64(min(after.live, 1) - min(before.live, 1))
+	if after.conflict != before.conflict {
+		if after.conflict {
+			st.conflicts++
+			if err := b.conflicts.Put(key, nil); err != nil {
+				return err
+			}
+		} else {
+			st.conflicts--
+			if err := b.conflicts.Delete(key); err != nil {
+				return err
+			}
+		}
+	}
+	if len(h.siblings) == 0 {
+		return b.heads.Delete(key)
+	}
+	return b.heads.Put(key, h.append(nil))
+}
+
+// intern returns the number of a replica, giving it one if it has none.
+func (b *Batch) intern(r crdt.ReplicaID) (uint32, error) {
+	if n, ok := b.r.ids.byID[r]; ok {
+		return n, nil
+	}
+	if len(b.r.ids.all()) == math.MaxUint32 {
+		return 0, fmt.Errorf("replica table full: %w", ErrTooLarge)
+	}
+	n, err := b.r.ids.add(r)
+	if err != nil {
+		return 0, err
+	}
+	return n, b.meta.Put(metaKey(metaID, n), seal(slices.Clone(r[:]), 0))
+}
+
+// putSet writes one replica's part of a dot set of the meta bucket.
+func (b *Batch) putSet(kind byte, r crdt.ReplicaID, s crdt.SeqSet) error {
+	id, err := b.intern(r)
+	if err != nil {
+		return err
+	}
+	if s.IsEmpty() {
+		return b.meta.Delete(metaKey(kind, id))
+	}
+	return b.meta.Put(metaKey(kind, id), seal(crdt.AppendSeqSet(nil, s), 0))
+}

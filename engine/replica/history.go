@@ -1,0 +1,266 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"bzzz/crdt"
+)
+
+// Retained is one retained version of a key's history.
+type Retained struct {
+	*crdt.Version
+	Arrival uint64 // its number in the journal
+	Live    bool   // a sibling now
+}
+
+// History returns the retained versions of a stored key, live and superseded,
+// newest first in the linear order (time, replica, digest). Records that
+// collection removed are left out; damaged ones are an error. One journal
+// look-up a version.
+func (rd *Reader) History(key []byte) ([]Retained, error) {
+	entry := rd.heads.Get(key)
+	if entry == nil {
+		return nil, nil
+	}
+	if err := decodeHead(entry, &rd.head); err != nil {
+		return nil, err
+	}
+	var out []Retained
+	seen := map[uint64]bool{}
+	var todo []uint64
+	for _, s := range rd.head.siblings {
+		if _, err := rd.load(key, s); err != nil {
+			return nil, err
+		}
+		todo = append(todo, s.arrival)
+	}
+	live := len(todo)
+	todo = append(todo, rd.head.orphans...)
+	for i := 0; i < len(todo); i++ {
+		arrival := todo[i]
+		if seen[arrival] {
+			continue
+		}
+		seen[arrival] = true
+		if rd.journal.Get(arrivalKey(arrival)) == nil {
+			continue // collected
+		}
+		rec, err := rd.record(arrival)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Retained{&rec.version, arrival, i < live})
+		for _, s := range rec.replaced {
+			todo = append(todo, s.arrival)
+		}
+		todo = append(todo, rec.orphans...)
+	}
+	slices.SortFunc(out, func(a, b Retained) int {
+		switch {
+		case a.Dot == b.Dot:
+			return int(int64(b.Arrival) - int64(a.Arrival))
+		case a.Before(b.Version):
+			return 1
+		}
+		return -1
+	})
+	return out, nil
+}
+
+// At is a point in the history of a key or namespace.
+type At struct {
+	Steps int         // > 0: that many steps back along direct parents
+	Time  crdt.HLC    // > 0: as known now, at that time
+	CID   *[32]byte   // exactly the version with this digest
+	Clock *crdt.Clock // the state that a clock stands for
+}
+
+// SiblingsAt returns what a key's siblings were at a point, as far as is known
+// now. ErrNotRetained if that needs a version that is no longer retained,
+// ErrNotFound if there is no version with that digest.
+func (rd *Reader) SiblingsAt(key []byte, at At) (crdt.Siblings, error) {
+	history, err := rd.History(key)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case at.CID != nil:
+		for _, v := range history {
+			if v.Digest() == *at.CID {
+				return crdt.Siblings{v.Version}, nil
+			}
+		}
+		return nil, fmt.Errorf("no retained version with CID %s: %w", crdt.DigestCID(*at.CID), ErrNotFound)
+	case at.Steps > 0:
+		return stepsBack(history, at.Steps)
+	case at.Time > 0:
+		return stateWhere(history, func(v *crdt.Version) bool { return v.Time <= at.Time })
+	case at.Clock != nil:
+		return stateWhere(history, func(v *crdt.Version) bool { return at.Clock.Has(v.Dot) })
+	}
+	return live(history), nil
+}
+
+func live(history []Retained) crdt.Siblings {
+	var out crdt.Siblings
+	for _, v := range history {
+		if v.Live {
+			out = append(out, v.Version)
+		}
+	}
+	return out
+}
+
+// stepsBack follows, n times, the winner among the direct parents (KERNEL
+// "Steps back").
+func stepsBack(history []Retained, n int) (crdt.Siblings, error) {
+	byDot := map[crdt.Dot]*crdt.Version{}
+	for _, v := range history {
+		byDot[v.Dot] = v.Version
+	}
+	at := live(history)
+	for range n {
+		if len(at) == 0 {
+			return nil, fmt.Errorf("history does not go back that far: %w", ErrNotFound)
+		}
+		var parents crdt.Siblings
+		for _, d := range at.Sorted()[0].Context.Direct() {
+			v := byDot[d]
+			if v == nil {
+				return nil, fmt.Errorf("version %s: %w", d, ErrNotRetained)
+			}
+			parents = append(parents, v)
+		}
+		at = parents
+	}
+	if len(at) == 0 {
+		return nil, fmt.Errorf("history does not go back that far: %w", ErrNotFound)
+	}
+	return at.Sorted()[:1], nil
+}
+
+// stateWhere returns the maximal versions among those that in holds for. If a
+// version outside replaced one that is not retained, and that one might have
+// been inside, the answer is not known.
+func stateWhere(history []Retained, in func(*crdt.Version) bool) (crdt.Siblings, error) {
+	retained := map[crdt.Dot]bool{}
+	var inside []*crdt.Version
+	for _, v := range history {
+		retained[v.Dot] = true
+		if in(v.Version) {
+			inside = append(inside, v.Version)
+		}
+	}
+	for _, v := range history {
+		if in(v.Version) {
+			continue
+		}
+		for _, d := range v.Context.Direct() {
+			if !retained[d] {
+				return nil, fmt.Errorf("version %s: %w", d, ErrNotRetained)
+			}
+		}
+	}
+	return crdt.Maximal(inside), nil
+}
+
+// Retention says which superseded versions are kept. A version stays if either
+// rule keeps it.
+type Retention struct {
+	Versions int      // the newest so many of a key, live ones included
+	Since    crdt.HLC // and everything written at or after this stamp
+}
+
+// Collected counts what a collection looked at and removed.
+type Collected struct {
+	Keys    int    // looked at
+	Removed int    // journal records removed
+	Bytes   int64  // of these records
+	Next    []byte // stored key to go on from, nil at the end
+}
+
+// Collect removes superseded versions beyond retention from the journal, for
+// the keys from start on, at most limit keys. The facts their records proved
+// are in the dead view before they go, in the same transaction (KERNEL K3).
+func (b *Batch) Collect(start []byte, keep Retention, limit int) (Collected, error) {
+	if err := b.r.catchUp(b.tx); err != nil {
+		return Collected{}, err
+	}
+	var sum Collected
+	var gone []uint64
+	for key := range b.Heads(start, nil) {
+		if sum.Keys == limit {
+			sum.Next = slices.Clone(key)
+			break
+		}
+		sum.Keys++
+		history, err := b.History(key)
+		if errors.Is(err, ErrCorrupt) {
+			continue // verify reports it; nothing of a damaged key is removed
+		}
+		if err != nil {
+			return sum, err
+		}
+		for i, v := range history {
+			if !v.Live && i >= keep.Versions && v.Time < keep.Since {
+				gone = append(gone, v.Arrival)
+			}
+		}
+	}
+	for _, arrival := range gone {
+		key := arrivalKey(arrival)
+		sum.Bytes += int64(len(key) + len(b.journal.Get(key)))
+		if err := b.journal.Delete(key); err != nil {
+			return sum, err
+		}
+		sum.Removed++
+		b.r.state.collected = max(b.r.state.collected, arrival)
+	}
+	return sum, nil
+}
+
+// Change is one change of visible state that the journal holds.
+type Change struct {
+	Arrival    uint64
+	Version    *crdt.Version
+	Concurrent bool // others stood beside it when it joined
+}
+
+// Tail reads the journal after an arrival, in order, up to limit records. It
+// calls change for every version that joined its key's siblings, and seen for
+// every set of dots that became known. It returns the last arrival it read.
+// ErrNotRetained if records after that arrival were collected.
+func (v *View) Tail(after uint64, limit int, change func(Change) error, seen func(crdt.Dot), adopted func(crdt.Clock)) (uint64, error) {
+	if after < v.state.collected {
+		return after, fmt.Errorf("journal before record %d: %w", v.state.collected+1, ErrNotRetained)
+	}
+	c := v.journal.Cursor()
+	for k, b := c.Seek(arrivalKey(after + 1)); k != nil && limit > 0; k, b = c.Next() {
+		limit--
+		arrival := binary.BigEndian.Uint64(k)
+		switch recordKind(b) {
+		case RecordVersion:
+			rec, err := decodeVersionRecord(b, arrival, v.ids)
+			if err != nil {
+				return after, err
+			}
+			if rec.flags&flagDeadOnArrival == 0 {
+				if err := change(Change{arrival, &rec.version, rec.flags&flagConcurrent != 0}); err != nil {
+					return after, err
+				}
+			}
+			seen(rec.version.Dot)
+		case RecordAdoption:
+			dots, err := decodeAdoption(b, arrival)
+			if err != nil {
+				return after, err
+			}
+			adopted(dots)
+		}
+		after = arrival
+	}
+	return after, nil
+}

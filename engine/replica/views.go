@@ -1,0 +1,322 @@
+package replica
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"bzzz/crdt"
+	"bzzz/store"
+)
+
+// The views dots (live dot -> arrival) and dead (dots known to be superseded,
+// collected, dropped or adopted) lag behind the journal by a delta that is
+// held in memory, and are brought up to date in sorted batches.
+
+const (
+	dotBlockBits  = 9  // 512 dots a block of the dots view: about 1 KiB
+	deadChunkBits = 16 // 64 Ki dots a chunk of the dead view: at most 8 KiB
+)
+
+// delta is what the journal records since the views' mark changed.
+type delta struct {
+	lived map[crdt.Dot]uint64 // live dot -> arrival
+	died  crdt.Clock
+}
+
+func newDelta() delta { return delta{map[crdt.Dot]uint64{}, crdt.NewClock()} }
+
+func (d *delta) live(dot crdt.Dot, arrival uint64) { d.lived[dot] = arrival }
+
+func (d *delta) die(dot crdt.Dot) {
+	delete(d.lived, dot)
+	d.died.Add(dot)
+}
+
+// replayDelta derives the delta from the journal.
+func (r *Replica) replayDelta(tx store.Tx) error {
+	r.delta = newDelta()
+	c := tx.Bucket(r.names.journal).Cursor()
+	for k, v := c.Seek(arrivalKey(r.state.mark + 1)); k != nil; k, v = c.Next() {
+		if len(k) != 8 {
+			return damaged("journal key", uint64(len(k)), "not 8 bytes")
+		}
+		arrival := binary.BigEndian.Uint64(k)
+		switch recordKind(v) {
+		case RecordVersion:
+			rec, err := decodeVersionRecord(v, arrival, r.ids)
+			if err != nil {
+				return err
+			}
+			r.noteVersion(rec.version.Dot, arrival, rec.flags&flagDeadOnArrival != 0, rec.replaced)
+		case RecordAdoption:
+			dots, err := decodeAdoption(v, arrival)
+			if err != nil {
+				return err
+			}
+			r.delta.died.Merge(dots)
+		case RecordBackfill, RecordDrop, RecordCollection:
+		default:
+			return fmt.Errorf("journal record %d of kind %d: %w", arrival, recordKind(v), ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+// noteVersion enters a version record into the delta.
+func (r *Replica) noteVersion(dot crdt.Dot, arrival uint64, dead bool, replaced []superseded) {
+	for _, s := range replaced {
+		r.delta.die(crdt.Dot{Replica: r.ids.at(s.id), Seq: s.seq})
+	}
+	if dead {
+		r.delta.die(dot)
+		return
+	}
+	r.delta.live(dot, arrival)
+}
+
+// IsDead reports whether dot is known to be dead (KERNEL K3): the bitmap and
+// the delta since its mark.
+func (r *Replica) isDead(tx store.Tx, dot crdt.Dot) (bool, error) {
+	if r.delta.died.Has(dot) {
+		return true, nil
+	}
+	if _, lives := r.delta.lived[dot]; lives {
+		return false, nil
+	}
+	id, known := r.ids.byID[dot.Replica]
+	if !known {
+		return false, nil
+	}
+	m, err := loadDeadChunk(tx.Bucket(r.names.dead), id, dot.Seq>>deadChunkBits)
+	if err != nil || m == nil {
+		return false, err
+	}
+	return m.Contains(uint32(dot.Seq & (1<<deadChunkBits - 1))), nil
+}
+
+// liveArrival returns where the record of a live dot lies, 0 if it is not live.
+func (r *Replica) liveArrival(tx store.Tx, dot crdt.Dot) (uint64, error) {
+	if n := r.delta.lived[dot]; n != 0 || r.delta.died.Has(dot) {
+		return n, nil
+	}
+	id, known := r.ids.byID[dot.Replica]
+	if !known {
+		return 0, nil
+	}
+	block := dot.Seq >> dotBlockBits
+	entries, err := decodeDotBlock(tx.Bucket(r.names.dots).Get(blockKey(id, block)), block)
+	if err != nil {
+		return 0, err
+	}
+	i, found := slices.BinarySearchFunc(entries, dot.Seq, func(e dotEntry, seq uint64) int { return cmp.Compare(e.seq, seq) })
+	if !found {
+		return 0, nil
+	}
+	return entries[i].arrival, nil
+}
+
+// catchUp brings dots and dead to the end of the journal. The memory form of
+// the delta is sorted by replica and sequence so that each block is touched once.
+func (r *Replica) catchUp(tx store.Tx) error {
+	if r.state.mark == r.state.arrival {
+		return nil
+	}
+	if err := r.catchUpDots(tx.Bucket(r.names.dots)); err != nil {
+		return err
+	}
+	if err := r.catchUpDead(tx.Bucket(r.names.dead)); err != nil {
+		return err
+	}
+	r.delta = newDelta()
+	r.state.mark = r.state.arrival
+	return nil
+}
+
+// dotEntry is one live dot of a block.
+type dotEntry struct{ seq, arrival uint64 }
+
+func blockKey(id uint32, n uint64) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 12), id)
+	return binary.BigEndian.AppendUint64(b, n)
+}
+
+// appendDotBlock packs entries by rising seq: the gap to the seq before less
+// one, and the arrival's distance to that of the entry before, both varints;
+// then a CRC32C.
+func appendDotBlock(b []byte, block uint64, entries []dotEntry) []byte {
+	start, prev := len(b), dotEntry{seq: block<<dotBlockBits - 1}
+	for _, e := range entries {
+		b = binary.AppendUvarint(b, e.seq-prev.seq-1)
+		b = binary.AppendVarint(b, int64(e.arrival-prev.arrival))
+		prev = e
+	}
+	return seal(b, start)
+}
+
+func decodeDotBlock(b []byte, block uint64) ([]dotEntry, error) {
+	if b == nil {
+		return nil, nil
+	}
+	body, err := unseal(b, "dots block", block)
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]dotEntry, 0, len(body)/2)
+	prev := dotEntry{seq: block<<dotBlockBits - 1}
+	for len(body) > 0 {
+		gap, n := binary.Uvarint(body)
+		if n <= 0 {
+			return nil, damaged("dots block", block, "malformed")
+		}
+		step, m := binary.Varint(body[n:])
+		if m <= 0 {
+			return nil, damaged("dots block", block, "malformed")
+		}
+		body = body[n+m:]
+		prev = dotEntry{prev.seq + gap + 1, prev.arrival + uint64(step)}
+		entries = append(entries, prev)
+	}
+	return entries, nil
+}
+
+// catchUpDots merges the delta into the dots view.
+func (r *Replica) catchUpDots(dots store.Bucket) error {
+	live := make([]dotChange, 0, len(r.delta.lived))
+	for d, arrival := range r.delta.lived {
+		live = append(live, dotChange{r.ids.byID[d.Replica], d.Seq, d.Seq, arrival})
+	}
+	for _, id := range r.delta.died.Replicas() {
+		for _, run := range r.delta.died.Of(id).Runs() {
+			live = append(live, splitRun(r.ids.byID[id], run)...)
+		}
+	}
+	slices.SortFunc(live, func(a, b dotChange) int {
+		if a.id != b.id {
+			return cmp.Compare(a.id, b.id)
+		}
+		return cmp.Compare(a.lo, b.lo)
+	})
+	for len(live) > 0 {
+		id, block := live[0].id, live[0].lo>>dotBlockBits
+		n := 1
+		for n < len(live) && live[n].id == id && live[n].lo>>dotBlockBits == block {
+			n++
+		}
+		if err := changeDotBlock(dots, id, block, live[:n]); err != nil {
+			return err
+		}
+		live = live[n:]
+	}
+	return nil
+}
+
+// dotChange makes the dots lo..hi of a replica live at arrival, or removes
+// them if arrival is 0. It never crosses a block.
+type dotChange struct {
+	id      uint32
+	lo, hi  uint64
+	arrival uint64
+}
+
+// splitRun cuts a run of removed dots at the borders of blocks.
+func splitRun(id uint32, run crdt.Interval) []dotChange {
+	var out []dotChange
+	for lo := run.Lo; lo <= run.Hi; {
+		hi := min(run.Hi, lo|(1<<dotBlockBits-1))
+		out = append(out, dotChange{id: id, lo: lo, hi: hi})
+		lo = hi + 1
+	}
+	return out
+}
+
+func changeDotBlock(dots store.Bucket, id uint32, block uint64, changes []dotChange) error {
+	key := blockKey(id, block)
+	stored := dots.Get(key)
+	old, err := decodeDotBlock(stored, block)
+	if err != nil {
+		return err
+	}
+	merged := make([]dotEntry, 0, len(old)+len(changes))
+	for _, c := range changes {
+		for len(old) > 0 && old[0].seq < c.lo {
+			merged, old = append(merged, old[0]), old[1:]
+		}
+		for len(old) > 0 && old[0].seq <= c.hi {
+			old = old[1:]
+		}
+		if c.arrival != 0 {
+			merged = append(merged, dotEntry{c.lo, c.arrival})
+		}
+	}
+	merged = append(merged, old...)
+	if len(merged) == 0 {
+		if stored == nil {
+			return nil
+		}
+		return dots.Delete(key)
+	}
+	return dots.Put(key, appendDotBlock(nil, block, merged))
+}
+
+// loadDeadChunk reads one bitmap of the dead view, nil if there is none.
+func loadDeadChunk(dead store.Bucket, id uint32, chunk uint64) (*roaring.Bitmap, error) {
+	b := dead.Get(blockKey(id, chunk))
+	if b == nil {
+		return nil, nil
+	}
+	body, err := unseal(b, "dead chunk", chunk)
+	if err != nil {
+		return nil, err
+	}
+	m := roaring.New()
+	if _, err := m.ReadFrom(bytes.NewReader(body)); err != nil {
+		return nil, damaged("dead chunk", chunk, err.Error())
+	}
+	return m, nil
+}
+
+// catchUpDead merges the delta into the dead view.
+func (r *Replica) catchUpDead(dead store.Bucket) error {
+	for _, rid := range r.delta.died.Replicas() {
+		id := r.ids.byID[rid]
+		runs := slices.Clone(r.delta.died.Of(rid).Runs())
+		for len(runs) > 0 {
+			chunk := runs[0].Lo >> deadChunkBits
+			m, err := loadDeadChunk(dead, id, chunk)
+			if err != nil {
+				return err
+			}
+			if m == nil {
+				m = roaring.New()
+			}
+			first, last := chunk<<deadChunkBits, chunk<<deadChunkBits|(1<<deadChunkBits-1)
+			for len(runs) > 0 && runs[0].Lo <= last {
+				hi := min(runs[0].Hi, last)
+				m.AddRange(runs[0].Lo-first, hi-first+1)
+				if hi == runs[0].Hi {
+					runs = runs[1:]
+				} else {
+					runs[0].Lo = hi + 1
+				}
+			}
+			if err := putDeadChunk(dead, id, chunk, m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func putDeadChunk(dead store.Bucket, id uint32, chunk uint64, m *roaring.Bitmap) error {
+	m.RunOptimize()
+	b, err := m.ToBytes()
+	if err != nil {
+		return fmt.Errorf("dead chunk: %w", err)
+	}
+	return dead.Put(blockKey(id, chunk), seal(b, 0))
+}
