@@ -86,8 +86,9 @@ type Write struct {
 // Commit appends local writes as one transaction: their versions share one
 // batch range and become visible together, here and on full replicas. Keys
 // must be distinct. It returns their versions in the order of writes. An error
-// that matches ErrTooLarge or ErrInvalid left nothing behind.
-func (b *Batch) Commit(writes []Write) ([]*crdt.Version, error) {
+// that matches ErrTooLarge or ErrInvalid left nothing behind. now is the
+// physical time that the versions bear, usually that of Begin.
+func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 	r := b.r
 	if r.self.IsZero() {
 		return nil, fmt.Errorf("local write without a replica id: %w", ErrInvalid)
@@ -97,7 +98,7 @@ func (b *Batch) Commit(writes []Write) ([]*crdt.Version, error) {
 	versions := make([]*crdt.Version, len(writes))
 	hlc := r.state.hlc
 	for i, w := range writes {
-		hlc = hlc.Next(b.now)
+		hlc = hlc.Next(now)
 		v := &crdt.Version{
 			Key: w.Key, Kind: w.Kind, Value: w.Value, Attrs: w.Attrs,
 			Dot: crdt.Dot{Replica: r.self, Seq: first + uint64(i)}, First: first, Last: last,
@@ -269,4 +270,20 @@ func (b *Batch) putSet(kind byte, r crdt.ReplicaID, s crdt.SeqSet) error {
 		return b.meta.Delete(metaKey(kind, id))
 	}
 	return b.meta.Put(metaKey(kind, id), seal(crdt.AppendSeqSet(nil, s), 0))
+}
+
+// Local returns a record of this node alone: not replicated, not part of the
+// root, but committed together with the versions of its batch. nil if there is
+// none.
+func (b *Batch) Local(key []byte) ([]byte, error) {
+	v := b.tx.Bucket(b.names.local).Get(key)
+	if v == nil {
+		return nil, nil
+	}
+	return unseal(v, "local record", 0)
+}
+
+// SetLocal writes such a record.
+func (b *Batch) SetLocal(key, value []byte) error {
+	return b.tx.Bucket(b.names.local).Put(key, seal(slices.Clone(value), 0))
 }

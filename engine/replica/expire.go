@@ -26,6 +26,13 @@ func expiryKey(ms int64, arrival uint64) []byte {
 	return binary.BigEndian.AppendUint64(k, arrival)
 }
 
+// Due reports whether the expiry index has an entry before now (milliseconds
+// since 1970). O(log n).
+func (v *View) Due(now int64) bool {
+	k, _ := v.tx.Bucket(v.names.expiry).Cursor().First()
+	return len(k) == 16 && int64(binary.BigEndian.Uint64(k)) <= now
+}
+
 // Expire deletes up to limit versions that expired before now (milliseconds
 // since 1970): those of our own id at once, those of others after ExpiryGrace.
 // It returns how many deletes it wrote and whether more may be due.
@@ -56,7 +63,7 @@ func (b *Batch) Expire(now int64, limit int) (deleted int, more bool, err error)
 		if v == nil {
 			continue // superseded meanwhile
 		}
-		if _, err := b.Commit([]Write{{Key: d.key, Kind: crdt.Delete, Siblings: crdt.Siblings{v}}}); err != nil {
+		if _, err := b.Commit([]Write{{Key: d.key, Kind: crdt.Delete, Siblings: crdt.Siblings{v}}}, b.now); err != nil {
 			return deleted, false, err
 		}
 		deleted++

@@ -82,6 +82,9 @@ type At struct {
 // now. ErrNotRetained if that needs a version that is no longer retained,
 // ErrNotFound if there is no version with that digest.
 func (rd *Reader) SiblingsAt(key []byte, at At) (crdt.Siblings, error) {
+	if at == (At{}) {
+		return rd.Siblings(key)
+	}
 	history, err := rd.History(key)
 	if err != nil {
 		return nil, err

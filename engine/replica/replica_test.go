@@ -78,7 +78,7 @@ func (n *node) write(key string, kind crdt.Kind, value string) *crdt.Version {
 		if kind != crdt.Delete {
 			w.Value = []byte(value)
 		}
-		vs, err := b.Commit([]Write{w})
+		vs, err := b.Commit([]Write{w}, n.now)
 		if err == nil {
 			out = vs[0]
 		}
@@ -289,7 +289,7 @@ func TestFailedBatchLeavesNothing(t *testing.T) {
 	n.write("k", crdt.Put, "kept")
 	boom := errors.New("boom")
 	err := n.batch(func(b *Batch) error {
-		if _, err := b.Commit([]Write{{Key: []byte("x"), Kind: crdt.Put, Value: []byte("lost")}}); err != nil {
+		if _, err := b.Commit([]Write{{Key: []byte("x"), Kind: crdt.Put, Value: []byte("lost")}}, n.now); err != nil {
 			return err
 		}
 		return boom

@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// anchor is a small file in a volatile directory outside the data's volume. It
+// names the store's last commit and the incarnation that made it, and is
+// locked while the store is open. A store whose anchor does not name exactly
+// its state has gone back in time, was copied, or lost its anchor with a
+// reboot: then the replica id is drawn anew before the first write, so that no
+// dot is ever used twice (docs/DESIGN.md, "Identity").
+//
+// The file is volatile on purpose: what outlives a restore of the data would
+// vouch for the wrong past. It needs no sync, since it need not survive what
+// the data does not.
+type anchor struct {
+	f           *os.File
+	incarnation [8]byte // as found at open
+	commit      uint64
+	clean       bool // Close wrote it
+	valid       bool // found, whole and ours
+}
+
+// anchorSize: incarnation 8 | commit number u64 | clean u8 | crc32c u32.
+const anchorSize = 8 + 8 + 1 + 4
+
+// openAnchor opens and locks the anchor of a store in dir ("" = the system's
+// volatile directory, "-" = none). It returns nil where there is none to be
+// had or another process holds it: the caller then draws a fresh id.
+func openAnchor(dir string, instance [16]byte, data string) (*anchor, error) {
+	if dir == "-" {
+		return nil, nil
+	}
+	if dir == "" {
+		if dir = runtimeDir(data); dir == "" {
+			return nil, nil
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, hex.EncodeToString(instance[:])), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		f.Close()
+		if errors.Is(err, ErrLocked) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	a := &anchor{f: f}
+	b := make([]byte, anchorSize+1)
+	if n, _ := f.ReadAt(b, 0); n == anchorSize && crcOK(b[:n]) {
+		a.valid = true
+		a.incarnation = [8]byte(b)
+		a.commit = binary.BigEndian.Uint64(b[8:])
+		a.clean = b[16] == 1
+	}
+	return a, nil
+}
+
+func crcOK(b []byte) bool {
+	n := len(b) - 4
+	return crc32.Checksum(b[:n], crcTable) == binary.BigEndian.Uint32(b[n:])
+}
+
+var crcTable = crc32.MakeTable(crc32.Castagnoli)
+
+// vouches reports whether the anchor names exactly this incarnation and commit.
+// A store that may lose commits (any durability but always) is vouched for
+// only after a clean end.
+func (a *anchor) vouches(incarnation [8]byte, commit uint64, always bool) bool {
+	return a != nil && a.valid && incarnation != [8]byte{} && a.incarnation == incarnation &&
+		a.commit == commit && (always || a.clean)
+}
+
+// write names the state after a commit; it is called before the commit is
+// acknowledged.
+func (a *anchor) write(incarnation [8]byte, commit uint64, clean bool) error {
+	if a == nil {
+		return nil
+	}
+	b := make([]byte, 0, anchorSize)
+	b = append(b, incarnation[:]...)
+	b = binary.BigEndian.AppendUint64(b, commit)
+	if clean {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
+	_, err := a.f.WriteAt(b, 0)
+	return err
+}
+
+// close releases the lock.
+func (a *anchor) close() error {
+	if a == nil {
+		return nil
+	}
+	if err := a.f.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,319 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bzzz/internal/errs"
+	"bzzz/store"
+	"bzzz/store/bolt"
+	"bzzz/store/mem"
+)
+
+// DataFile is the name of the store's file within the data directory.
+const DataFile = "bzzz.db"
+
+// DB is one open store with its namespaces. Its own data methods (Put, Get,
+// ...) are those of the namespace that Options.Namespace names. All methods
+// are safe for use from many goroutines.
+type DB struct {
+	*Namespace
+
+	opts   Options
+	dir    string
+	kv     store.KV
+	queue  chan *request
+	anchor *anchor
+	epoch  uint64 // of this open; sessions are bound to it
+
+	mu         sync.Mutex // guards namespaces and closing
+	namespaces map[string]*Namespace
+	closing    bool
+
+	ended   chan struct{} // closed when Close begins
+	workers sync.WaitGroup
+	closed  sync.Once
+	closeE  error
+
+	poisoned atomic.Pointer[error]
+	changed  broadcast // after every commit
+
+	// The committer's alone.
+	id       identity
+	vouched  bool // the id may be used
+	dirtyNow atomic.Bool
+}
+
+// Open opens the store in a directory, making both if they are not there.
+// opts may be nil. It blocks for the store's file lock at most a second
+// (ErrLocked). A directory of another format or program is ErrUnsupported, a
+// damaged one ErrCorrupt; nothing is changed then. Cost: O(replicas), plus up
+// to 16 Ki journal records after an unclean end.
+func Open(dir string, opts *Options) (*DB, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, errs.Wrap("engine.Open", dir, err)
+	}
+	kv, err := openStore(dir, o)
+	if err != nil {
+		return nil, errs.Wrap("engine.Open", dir, err)
+	}
+	db := &DB{
+		opts: o, dir: dir, kv: kv, namespaces: map[string]*Namespace{},
+		queue: make(chan *request, 256), ended: make(chan struct{}),
+	}
+	db.changed.init()
+	if err := db.load(); err != nil {
+		kv.Close()
+		return nil, errs.Wrap("engine.Open", dir, err)
+	}
+	db.workers.Go(db.commitLoop)
+	if o.Durability == DurableInterval {
+		db.workers.Go(db.syncLoop)
+	}
+	if o.SweepInterval > 0 && !o.ReadOnly {
+		db.workers.Go(db.sweepLoop)
+	}
+	if db.Namespace, err = db.openDefault(); err != nil {
+		db.Close()
+		return nil, errs.Wrap("engine.Open", dir, err)
+	}
+	return db, nil
+}
+
+func openStore(dir string, o Options) (store.KV, error) {
+	switch {
+	case o.Store != nil:
+		return o.Store, nil
+	case o.Memory:
+		return mem.New(), nil
+	case dir == "":
+		return nil, fmt.Errorf("no directory: %w", ErrInvalid)
+	}
+	if o.ReadOnly {
+		if _, err := os.Stat(filepath.Join(dir, DataFile)); err != nil {
+			return nil, fmt.Errorf("no store there: %w", ErrNotFound)
+		}
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	d := bolt.Always
+	switch o.Durability {
+	case DurableInterval:
+		d = bolt.Interval
+	case DurableNone:
+		d = bolt.None
+	}
+	return bolt.Open(filepath.Join(dir, DataFile), &bolt.Options{ReadOnly: o.ReadOnly, Durability: d})
+}
+
+// load reads who we are, decides whether the replica id may go on, and opens
+// the namespaces.
+func (db *DB) load() error {
+	if err := db.initIfEmpty(); err != nil {
+		return err
+	}
+	var commit uint64
+	err := db.kv.View(func(tx store.Tx) (err error) {
+		if db.id, err = loadIdentity(tx); err != nil {
+			return err
+		}
+		commit = tx.ID()
+		return db.loadNamespaces(tx)
+	})
+	if err != nil || db.opts.ReadOnly {
+		return err
+	}
+	e := random[[8]byte]()
+	db.epoch = uint64(e[0]) | uint64(e[1])<<8 | uint64(e[2])<<16 | uint64(e[3])<<24 | uint64(e[4])<<32
+	if db.opts.Memory {
+		return nil
+	}
+	if db.anchor, err = openAnchor(db.opts.RuntimeDir, db.id.instance, db.dir); err != nil {
+		// A node without its anchor works; it takes a fresh id.
+		db.opts.Logger.Warn("anchor unusable, a fresh replica id will be taken", "error", err)
+		db.anchor = nil
+	}
+	db.vouched = db.anchor.vouches(db.id.incarnation, commit, db.opts.Durability == DurableAlways)
+	if db.vouched {
+		for _, ns := range db.namespaces {
+			ns.replica.SetSelf(db.id.replica())
+		}
+	}
+	return nil
+}
+
+// initIfEmpty lays out a store that has no bucket yet.
+func (db *DB) initIfEmpty() error {
+	empty := true
+	err := db.kv.View(func(tx store.Tx) error {
+		for range tx.Buckets() {
+			empty = false
+			break
+		}
+		return nil
+	})
+	if err != nil || !empty || db.opts.ReadOnly {
+		return err
+	}
+	return db.kv.Update(initStore)
+}
+
+// ensureSelf draws a fresh replica id if the current one may not be used. It
+// runs in the committer, before the first write of a group.
+func (db *DB) ensureSelf(tx store.Tx) error {
+	for _, ns := range db.namespaces {
+		if ns.replica.Forked() {
+			db.opts.Logger.Error("another store writes under our replica id: taking a fresh one", "namespace", ns.name)
+			db.vouched = false
+		}
+	}
+	if !db.vouched {
+		if err := db.id.renew(tx); err != nil {
+			return err
+		}
+		db.vouched = true
+		for _, ns := range db.namespaces {
+			ns.replica.SetSelf(db.id.replica())
+		}
+	}
+	return nil
+}
+
+// Path returns the data directory, "" for a store in memory.
+func (db *DB) Path() string {
+	if db.opts.Memory {
+		return ""
+	}
+	return db.dir
+}
+
+// InstanceID names this store: 16 random bytes drawn when it was made.
+func (db *DB) InstanceID() [16]byte { return db.id.instance }
+
+// Flush blocks until everything written before is durable, whatever the class.
+func (db *DB) Flush(ctx context.Context) error {
+	if err := db.usable(ctx); err != nil {
+		return err
+	}
+	return db.kv.Sync()
+}
+
+// usable returns why the DB cannot be used: closed, poisoned, or ctx ended.
+func (db *DB) usable(ctx context.Context) error {
+	if p := db.poisoned.Load(); p != nil {
+		return *p
+	}
+	select {
+	case <-db.ended:
+		return ErrClosed
+	default:
+	}
+	if ctx.Value(txnKey{db}) != nil {
+		return fmt.Errorf("call into the DB from inside Update: use the Txn: %w", ErrInvalid)
+	}
+	return ctx.Err()
+}
+
+// poison makes every later call fail: a commit failed, and what the store
+// shows since is not to be trusted.
+func (db *DB) poison(cause error) error {
+	err := fmt.Errorf("%w (%w)", ErrPoisoned, cause)
+	if errors.Is(cause, ErrPoisoned) {
+		err = cause
+	}
+	if db.poisoned.CompareAndSwap(nil, &err) {
+		db.opts.Logger.Error("commit failed, store poisoned", "error", cause)
+	}
+	return *db.poisoned.Load()
+}
+
+// Close waits for running calls, makes everything durable and releases the
+// directory. It is idempotent; later calls on the DB return ErrClosed.
+func (db *DB) Close() error {
+	db.closed.Do(func() {
+		db.mu.Lock()
+		db.closing = true
+		db.mu.Unlock()
+		close(db.ended)
+		db.workers.Wait()
+		db.changed.fire()
+		db.closeE = db.finish()
+	})
+	return db.closeE
+}
+
+// finish brings the views up to date, so that the next open need not, and
+// closes the store and the anchor.
+func (db *DB) finish() error {
+	var err error
+	if db.poisoned.Load() == nil && !db.opts.ReadOnly {
+		err = db.catchUpAll()
+	}
+	err = errors.Join(err, db.kv.Close(), db.anchor.close())
+	return errs.Wrap("engine.Close", db.dir, err)
+}
+
+// closeLag is how far the views may lag when Close leaves them: replaying so
+// many journal records at the next open takes about a millisecond, less than
+// the commit that would save it.
+const closeLag = 1024
+
+// catchUpAll runs after the committer has ended, in its place.
+func (db *DB) catchUpAll() error {
+	g := newGroup(db)
+	for _, ns := range db.namespaces {
+		if ns.replica.Lag() >= closeLag {
+			g.views = append(g.views, ns)
+		}
+	}
+	if len(g.views) == 0 {
+		if db.anchor == nil || !db.vouched {
+			return nil
+		}
+		return db.kv.View(func(tx store.Tx) error { return db.anchor.write(db.id.incarnation, tx.ID(), true) })
+	}
+	if err := g.commit(nil); err != nil {
+		return err
+	}
+	return db.anchor.write(db.id.incarnation, g.txID, true)
+}
+
+func (db *DB) syncLoop() {
+	t := time.NewTicker(db.opts.SyncInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-db.ended:
+			return
+		case <-t.C:
+			if db.dirtyNow.Swap(false) {
+				if err := db.kv.Sync(); err != nil && !errors.Is(err, ErrClosed) {
+					db.poison(err)
+				}
+			}
+		}
+	}
+}
+
+// broadcast wakes everybody who waits for the next event.
+type broadcast struct{ ch atomic.Pointer[chan struct{}] }
+
+func (b *broadcast) init() {
+	c := make(chan struct{})
+	b.ch.Store(&c)
+}
+
+// wait returns a channel that is closed at the next event.
+func (b *broadcast) wait() <-chan struct{} { return *b.ch.Load() }
+
+func (b *broadcast) fire() {
+	c := make(chan struct{})
+	close(*b.ch.Swap(&c))
+}

@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"iter"
+	"time"
+
+	"bzzz/crdt"
+	"bzzz/engine/replica"
+)
+
+// Mark names a state of a namespace by its clock. It stays readable for as
+// long as the versions it saw are retained, on every node that has them.
+type Mark struct{ clock crdt.Clock }
+
+// String returns the mark as URL-safe text.
+func (m Mark) String() string { return base64.RawURLEncoding.EncodeToString(m.clock.Append(nil)) }
+
+// ParseMark reads what String printed.
+func ParseMark(s string) (Mark, error) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return Mark{}, fmt.Errorf("mark: %w: %v", ErrInvalid, err)
+	}
+	c, rest, err := crdt.DecodeClock(b)
+	if err != nil || len(rest) > 0 {
+		return Mark{}, fmt.Errorf("mark: %w", ErrInvalid)
+	}
+	return Mark{c}, nil
+}
+
+// Point is a point in history. The zero Point is now.
+type Point struct{ at replica.At }
+
+// AtTime is the state as of a moment, as far as is known now: of each key the
+// maximal versions with a stamp in its millisecond or before.
+func AtTime(t time.Time) Point { return Point{replica.At{Time: crdt.HLCFromTime(t) | 0xFFFF}} }
+
+// AtMark is the state that a mark names.
+func AtMark(m Mark) Point { return Point{replica.At{Clock: &m.clock}} }
+
+// StepsBack is n steps back from now along direct parents, of one key: the
+// winner among the versions that the current winner replaced, n times.
+func StepsBack(n int) Point { return Point{replica.At{Steps: n}} }
+
+// AtCID is exactly one version of one key.
+func AtCID(cid string) (Point, error) {
+	d, err := crdt.ParseCID(cid)
+	return Point{replica.At{CID: &d}}, err
+}
+
+// History returns the retained versions of a register, newest first, with
+// those that are current marked Live. One look-up a version.
+func (ns *Namespace) History(ctx context.Context, key []byte) ([]Version, error) {
+	stored, err := storedName(key)
+	if err != nil {
+		return nil, err
+	}
+	var out []Version
+	err = ns.fullView(ctx, func(v *replica.View) error {
+		history, err := v.History(stored)
+		for _, h := range history {
+			out = append(out, newVersion(h.Version, h.Live))
+		}
+		return err
+	})
+	return out, err
+}
+
+// GetAt returns what a register held at a point. ErrNotRetained if that is no
+// longer known, ErrNotFound if there is no such version. Nothing shown means
+// that the key was absent then.
+func (ns *Namespace) GetAt(ctx context.Context, key []byte, at Point) (Record, error) {
+	stored, err := storedName(key)
+	if err != nil {
+		return Record{}, err
+	}
+	if at.at.Steps < 0 {
+		return Record{}, fmt.Errorf("%d steps back: %w", at.at.Steps, ErrInvalid)
+	}
+	var out Record
+	err = ns.fullView(ctx, func(v *replica.View) error {
+		s, err := v.SiblingsAt(stored, at.at)
+		if err != nil {
+			return err
+		}
+		out = newRecord(at.reading(ns, v.Reader), key, s)
+		return nil
+	})
+	return out, err
+}
+
+// reading returns a source for folding at the point: what had not expired then
+// is shown.
+func (p Point) reading(ns *Namespace, rd *replica.Reader) *reading {
+	now := time.Now().UnixMilli()
+	switch {
+	case p.at.Time > 0:
+		now = p.at.Time.Time().UnixMilli()
+	case p.at.CID != nil || p.at.Steps > 0:
+		now = 0
+	}
+	return &reading{rd: rd, ns: ns, now: now}
+}
+
+// Difference is one key that two points show differently.
+type Difference struct {
+	Key           []byte
+	Before, After []byte // main values; nil if absent
+}
+
+// Diff yields the registers under a prefix whose main values differ between two
+// points of one moment's knowledge, in order. It stops at the first error,
+// ErrNotRetained where history has gone. O(keys x history).
+func (ns *Namespace) Diff(ctx context.Context, prefix []byte, from, to Point) iter.Seq2[Difference, error] {
+	return func(yield func(Difference, error) bool) {
+		stopped := false
+		err := ns.fullView(ctx, func(v *replica.View) error {
+			return ns.diff(ctx, v, prefix, from, to, func(d Difference) bool {
+				stopped = !yield(d, nil)
+				return !stopped
+			})
+		})
+		if err != nil && !stopped {
+			yield(Difference{}, err)
+		}
+	}
+}
+
+func (ns *Namespace) diff(ctx context.Context, v *replica.View, prefix []byte, from, to Point, yield func(Difference) bool) error {
+	if from.at.Steps != 0 || to.at.Steps != 0 || from.at.CID != nil || to.at.CID != nil {
+		return fmt.Errorf("diff takes times and marks: %w", ErrInvalid)
+	}
+	a, b := from.reading(ns, v.Reader), to.reading(ns, v.Reader)
+	n := 0
+	for key := range v.Heads(rangeOf(prefix)) {
+		if n++; n%scanStride == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		name, rest, err := crdt.SplitName(key)
+		if err != nil {
+			return err
+		}
+		if len(rest) > 0 {
+			continue
+		}
+		before, err := v.SiblingsAt(key, from.at)
+		if err != nil {
+			return fmt.Errorf("key %q: %w", name, err)
+		}
+		after, err := v.SiblingsAt(key, to.at)
+		if err != nil {
+			return fmt.Errorf("key %q: %w", name, err)
+		}
+		was, had := fold(a, name, before).Value()
+		is, has := fold(b, name, after).Value()
+		if had == has && bytes.Equal(was, is) {
+			continue
+		}
+		d := Difference{Key: bytes.Clone(name)}
+		if had {
+			d.Before = append([]byte{}, was...)
+		}
+		if has {
+			d.After = append([]byte{}, is...)
+		}
+		if !yield(d) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// restoreBatch is how many registers one transaction of Restore writes.
+const restoreBatch = 1000
+
+// Restore writes the values that the registers under a prefix had at a point
+// again, as new versions that replicate like any, and deletes those that were
+// absent then. It returns how many it changed. Transactions of 1,000 keys; what
+// others write meanwhile is replaced only if it was seen.
+func (ns *Namespace) Restore(ctx context.Context, prefix []byte, at Point) (int, error) {
+	var todo []Difference
+	for d, err := range ns.Diff(ctx, prefix, Point{}, at) {
+		if err != nil {
+			return 0, err
+		}
+		todo = append(todo, d)
+	}
+	changed := 0
+	for len(todo) > 0 {
+		n := min(len(todo), restoreBatch)
+		err := ns.Update(ctx, func(t *Txn) error {
+			for _, d := range todo[:n] {
+				if err := t.restore(d); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return changed, err
+		}
+		changed += n
+		todo = todo[n:]
+	}
+	return changed, nil
+}
+
+func (t *Txn) restore(d Difference) error {
+	if d.After == nil {
+		_, err := t.Delete(d.Key)
+		return err
+	}
+	return t.Put(d.Key, d.After)
+}
+
+// RestoreKey writes the value that one register had at a point again, or
+// deletes it if it was absent then.
+func (ns *Namespace) RestoreKey(ctx context.Context, key []byte, at Point) error {
+	r, err := ns.GetAt(ctx, key, at)
+	if err != nil {
+		return err
+	}
+	d := Difference{Key: key}
+	if len(r.Shown) > 0 && r.Shown[0].Kind != crdt.Delete {
+		d.After = r.Shown[0].Value
+	}
+	return ns.Update(ctx, func(t *Txn) error { return t.restore(d) })
+}

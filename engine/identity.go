@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+
+	"bzzz/crdt"
+	"bzzz/store"
+)
+
+// fileFormat is the number of the engine's layout of a store.
+const fileFormat = 1
+
+// Buckets and keys that are the DB's own, not a namespace's.
+const (
+	bucketDB         = "db"
+	bucketNamespaces = "namespaces" // name -> number, 4 bytes big-endian
+)
+
+var (
+	keyFormat      = []byte("format")
+	keyInstance    = []byte("instance")    // 16 random bytes: this store
+	keyTag         = []byte("tag")         // 8 bytes: this node
+	keyIncarnation = []byte("incarnation") // 8 random bytes: the id it writes under
+	keyNextNS      = []byte("next")        // number of the next namespace
+)
+
+// identity is who this store is.
+type identity struct {
+	instance    [16]byte
+	tag         [8]byte
+	incarnation [8]byte
+}
+
+// replica returns the id that the store writes under.
+func (i identity) replica() crdt.ReplicaID { return crdt.NewReplicaID(i.tag, i.incarnation) }
+
+func random[T [8]byte | [16]byte]() T {
+	var v T
+	switch p := any(&v).(type) {
+	case *[8]byte:
+		rand.Read(p[:]) // never fails
+	case *[16]byte:
+		rand.Read(p[:])
+	}
+	return v
+}
+
+// initStore lays out an empty store.
+func initStore(tx store.Tx) error {
+	b, err := tx.CreateBucket(bucketDB, store.Ordered)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.CreateBucket(bucketNamespaces, store.Ordered); err != nil {
+		return err
+	}
+	instance, tag := random[[16]byte](), random[[8]byte]()
+	for k, v := range map[string][]byte{
+		string(keyFormat): binary.BigEndian.AppendUint32(nil, fileFormat),
+		string(keyNextNS): binary.BigEndian.AppendUint32(nil, 1),
+		string(keyTag):    tag[:], string(keyInstance): instance[:],
+	} {
+		if err := b.Put([]byte(k), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadIdentity reads who the store is. ErrUnsupported for another format.
+func loadIdentity(tx store.Tx) (identity, error) {
+	var id identity
+	b := tx.Bucket(bucketDB)
+	if b == nil || tx.Bucket(bucketNamespaces) == nil {
+		return id, fmt.Errorf("not a store of this engine: %w", ErrUnsupported)
+	}
+	if f := b.Get(keyFormat); len(f) != 4 || binary.BigEndian.Uint32(f) != fileFormat {
+		return id, fmt.Errorf("engine format %x, this build reads %d: %w", f, fileFormat, ErrUnsupported)
+	}
+	if copy(id.instance[:], b.Get(keyInstance)) != 16 || copy(id.tag[:], b.Get(keyTag)) != 8 {
+		return id, fmt.Errorf("instance or tag missing: %w", ErrCorrupt)
+	}
+	copy(id.incarnation[:], b.Get(keyIncarnation))
+	return id, nil
+}
+
+// renew draws a fresh incarnation and stores it. No id drawn before is used
+// again.
+func (i *identity) renew(tx store.Tx) error {
+	i.incarnation = random[[8]byte]()
+	return tx.Bucket(bucketDB).Put(keyIncarnation, append([]byte(nil), i.incarnation[:]...))
+}

@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"bzzz/crdt"
+	"bzzz/engine/replica"
+	"bzzz/internal/errs"
+	"bzzz/store"
+)
+
+// Sentinels; match them with errors.Is.
+var (
+	ErrNotFound    = errs.ErrNotFound    // no such key, version or namespace
+	ErrExists      = errs.ErrExists      // the namespace is there already
+	ErrConflict    = errs.ErrConflict    // a conditional write saw something else; see Conflict
+	ErrCorrupt     = errs.ErrCorrupt     // stored data is damaged; the error names it
+	ErrClosed      = errs.ErrClosed      // the DB, watch or snapshot was closed
+	ErrPoisoned    = errs.ErrPoisoned    // a commit failed: close and reopen
+	ErrReadOnly    = errs.ErrReadOnly    // opened read-only
+	ErrTooLarge    = errs.ErrTooLarge    // a key, value, batch or sibling set above its cap
+	ErrUnavailable = errs.ErrUnavailable // the peer is gone
+	ErrUnsupported = errs.ErrUnsupported // another format or protocol
+	ErrInvalid     = errs.ErrInvalid     // a malformed argument
+	ErrNotRetained = errs.ErrNotRetained // a version that retention let go
+	ErrLocked      = errs.ErrLocked      // another process has the directory open
+)
+
+// Durability says when a write may be lost to a power cut. Nothing leaves the
+// node before it is durable, whatever the class.
+type Durability byte
+
+const (
+	// DurableAlways: a write is on disk when its call returns.
+	DurableAlways Durability = iota
+	// DurableInterval: a write is on disk at most SyncInterval later.
+	DurableInterval
+	// DurableNone: a write is on disk when the system gets to it, or at Close.
+	DurableNone
+)
+
+// Defaults, used where an option is zero.
+const (
+	// DefaultNamespace is the namespace of the methods that DB itself has.
+	DefaultNamespace = "default"
+	// DefaultSyncInterval bounds what DurableInterval can lose: 100 ms.
+	DefaultSyncInterval = 100 * time.Millisecond
+	// DefaultKeepVersions is how many versions of a key collection leaves.
+	DefaultKeepVersions = 8
+	// DefaultKeepFor is how long collection leaves every version: 30 days, so
+	// that a device that was away for a vacation can still be compared.
+	DefaultKeepFor = 30 * 24 * time.Hour
+	// DefaultSweepInterval is how often expired versions are looked for: 1 min.
+	DefaultSweepInterval = time.Minute
+)
+
+// Retention says which superseded versions collection keeps. A version stays
+// if either rule keeps it.
+type Retention struct {
+	Versions int           // newest versions of a key; 0 = DefaultKeepVersions, < 0 = none
+	Age      time.Duration // everything younger; 0 = DefaultKeepFor, < 0 = nothing
+}
+
+// Options changes how a directory is opened. The zero value, or nil, is useful.
+type Options struct {
+	// Durability of writes.
+	Durability Durability
+	// SyncInterval for DurableInterval; 0 = DefaultSyncInterval.
+	SyncInterval time.Duration
+	// ReadOnly refuses every write. The directory must exist.
+	ReadOnly bool
+	// Memory keeps everything in memory; the directory is not touched.
+	Memory bool
+	// Store, if not nil, is used instead of opening one. Close closes it.
+	Store store.KV
+	// Namespace of the methods that DB itself has; "" = DefaultNamespace.
+	Namespace string
+	// RuntimeDir is where the anchor lives that lets a replica id go on over
+	// reopening (docs/DESIGN.md, "Identity"): a volatile directory. "" means
+	// the system's, "-" none, so that every writing open takes a fresh id.
+	RuntimeDir string
+	// Resolvers are added to the built-in "lww" and "mv". Every node that
+	// shows a prefix must know its resolver; one that does not shows all values.
+	Resolvers crdt.Resolvers
+	// Retention of superseded versions.
+	Retention Retention
+	// MaxDrift is how far ahead of this node's clock a stamp may be and still
+	// move it; 0 = 5 minutes.
+	MaxDrift time.Duration
+	// SweepInterval between looks for expired versions; 0 = DefaultSweepInterval,
+	// < 0 = never.
+	SweepInterval time.Duration
+	// Logger, nil discards. Keys and values are never logged.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a filled copy, or every fault at once.
+func (o *Options) withDefaults() (Options, error) {
+	var out Options
+	if o != nil {
+		out = *o
+	}
+	var faults []error
+	bad := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf(format+": %w", append(args, ErrInvalid)...))
+	}
+	if out.Durability > DurableNone {
+		bad("durability %d", out.Durability)
+	}
+	if out.SyncInterval < 0 {
+		bad("sync interval %v is negative", out.SyncInterval)
+	}
+	if out.MaxDrift < 0 {
+		bad("max drift %v is negative", out.MaxDrift)
+	}
+	if out.Namespace == "" {
+		out.Namespace = DefaultNamespace
+	}
+	if err := checkNamespace(out.Namespace); err != nil {
+		faults = append(faults, err)
+	}
+	resolvers, err := crdt.BuiltinResolvers().With(out.Resolvers)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	out.Resolvers = resolvers
+	setDefault(&out.SyncInterval, DefaultSyncInterval)
+	setDefault(&out.SweepInterval, DefaultSweepInterval)
+	setDefault(&out.Retention.Versions, DefaultKeepVersions)
+	setDefault(&out.Retention.Age, DefaultKeepFor)
+	setDefault(&out.MaxDrift, replica.DefaultMaxDrift)
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	return out, errors.Join(faults...)
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
