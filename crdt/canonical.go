@@ -143,7 +143,10 @@ func DecodeCanonical(b []byte) (*Version, error) {
 	if !bytes.Equal(v.AppendCanonical(nil), b) {
 		return nil, fmt.Errorf("version record: %w: not the canonical encoding", ErrInvalid)
 	}
-	return v, v.Validate()
+	if err := v.Validate(); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 func (c *canonicalVersion) version() (*Version, error) {

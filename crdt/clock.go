@@ -75,7 +75,8 @@ func (c Clock) AddRange(r ReplicaID, lo, hi uint64) {
 	s.AddRange(lo, hi)
 }
 
-// Set replaces what the clock holds of one replica; an empty set removes it.
+// Set replaces what the clock holds of one replica by s, which it takes over; an
+// empty set removes it.
 func (c Clock) Set(r ReplicaID, s SeqSet) {
 	if s.IsEmpty() {
 		delete(c.sets, r)

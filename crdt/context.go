@@ -1,12 +1,13 @@
 package crdt
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sort"
 )
 
-// MaxContext is the most replicas a version's context may name. At 26 bytes
+// MaxContext is the most replicas a version's context may name. At 28 bytes
 // each it keeps a version record below 2 MiB.
 const MaxContext = 65536
 
@@ -64,7 +65,7 @@ func Join(siblings ...*Version) Context {
 		if c := a.Replica.Compare(b.Replica); c != 0 {
 			return c
 		}
-		return int(int64(a.Seq) - int64(b.Seq))
+		return cmp.Compare(a.Seq, b.Seq)
 	})
 	out := all[:0]
 	for _, p := range all {

@@ -37,7 +37,7 @@ func (h HLC) Counter() uint16 { return uint16(h) }
 // counter overflows into the milliseconds. It stays below MaxHLC.
 func (h HLC) Next(now HLC) HLC {
 	if now > h {
-		return now
+		return min(now, MaxHLC-1)
 	}
 	return h.after()
 }

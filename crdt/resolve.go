@@ -59,6 +59,8 @@ type View struct {
 	// Mixed reports that values of several kinds stand side by side, of which
 	// only the highest kind is folded.
 	Mixed bool
+
+	values int // siblings that are neither tombstones nor expired
 }
 
 // Value returns the main value and whether the key is present.
@@ -69,8 +71,9 @@ func (w View) Value() ([]byte, bool) {
 	return w.Shown[0].Value, true
 }
 
-// Concurrent reports whether more than one value stands side by side.
-func (w View) Concurrent() bool { return len(w.Siblings.Live()) > 1 }
+// Concurrent reports whether more than one value stands side by side, expired
+// ones aside.
+func (w View) Concurrent() bool { return w.values > 1 }
 
 // Fold returns what a reader sees at a moment (milliseconds since 1970), which
 // hides versions that expired before it. A concurrent put beats a delete: a
@@ -86,6 +89,7 @@ func Fold(s Siblings, resolve Resolver, nowMillis int64) View {
 	}
 	top := live[0].Kind
 	n := len(live)
+	w.values = n
 	for i, v := range live {
 		if v.Kind != top {
 			w.Mixed, n = true, i

@@ -9,7 +9,7 @@ import (
 type Interval struct{ Lo, Hi uint64 }
 
 // SeqSet is a set of sequence numbers kept as sorted, disjoint runs that do not
-// touch each other. The zero value is empty. Has, Add and Remove cost
+// touch each other. Numbers are 1..MaxSeq. The zero value is empty. Has, Add and Remove cost
 // O(log n) to find the place and O(n) to shift, n being the number of runs.
 type SeqSet struct{ runs []Interval }
 

@@ -14,7 +14,10 @@ type Siblings []*Version
 // receiver is not changed. O(siblings x context).
 //
 // Apply is commutative, associative and idempotent over the set of versions
-// applied, in any order: package crdttest checks it against the definition.
+// applied, in any order, as long as their contexts keep rule K1: package
+// crdttest checks it against the definition. A context that leaves out what
+// its parents cover, which only a liar writes, makes the result depend on the
+// order.
 func (s Siblings) Apply(v *Version) (next, superseded Siblings) {
 	covered := false
 	for _, o := range s {

@@ -16,6 +16,7 @@ import (
 const (
 	MaxKey      = 1 << 10  // a key as stored
 	MaxValue    = 64 << 10 // an inline value; larger ones become blobs
+	MaxLink     = 128      // the CID of a blob
 	MaxAttrs    = 16       // attributes of a version
 	MaxAttrName = 64
 	MaxAttrSize = 4 << 10  // all attributes of a version together
@@ -141,6 +142,8 @@ func (v *Version) Validate() error {
 		return fmt.Errorf("version %s: key of %d bytes (at most %d): %w", v.Dot, len(v.Key), MaxKey, ErrTooLarge)
 	case len(v.Value) > MaxValue:
 		return fmt.Errorf("version %s: value of %d bytes (at most %d): %w", v.Dot, len(v.Value), MaxValue, ErrTooLarge)
+	case v.Blob.ByteLen() > MaxLink:
+		return fmt.Errorf("version %s: link of %d bytes (at most %d): %w", v.Dot, v.Blob.ByteLen(), MaxLink, ErrTooLarge)
 	case v.Kind == 0:
 		return fmt.Errorf("version %s: kind 0: %w", v.Dot, ErrInvalid)
 	case v.Dot.Replica.IsZero() || v.Dot.Seq == 0 || v.Dot.Seq > MaxSeq:
@@ -174,6 +177,8 @@ func validateAttrs(attrs []Attr) error {
 			return fmt.Errorf("attribute name of %d bytes: %w", len(a.Name), ErrInvalid)
 		case a.Name == AttrExpiry && len(a.Value) != 8:
 			return fmt.Errorf("attribute %s of %d bytes: %w", a.Name, len(a.Value), ErrInvalid)
+		case a.Name == AttrExpiry && a.Value[0] >= 0x80:
+			return fmt.Errorf("attribute %s beyond the range: %w", a.Name, ErrInvalid)
 		}
 		if i > 0 {
 			p := attrs[i-1].Name

@@ -80,30 +80,40 @@ func (db *DB) submit(ctx context.Context, r *request) error {
 
 // commitLoop is the committer: the only goroutine that writes to the store.
 func (db *DB) commitLoop() {
+	var next *request // taken from the queue, but not for the last group
 	for {
-		select {
-		case <-db.ended:
-			db.drain()
-			return
-		case first := <-db.queue:
-			db.commitGroup(db.gather(first))
+		if next == nil {
+			select {
+			case <-db.ended:
+				db.drain()
+				return
+			case next = <-db.queue:
+			}
 		}
+		var reqs []*request
+		reqs, next = db.gather(next)
+		db.commitGroup(reqs)
 	}
 }
 
 // gather takes whatever waits, without waiting for more: the time of a commit
-// gathers the next group by itself.
-func (db *DB) gather(first *request) []*request {
-	group := []*request{first}
-	for len(group) < maxGroup {
+// gathers the next group by itself. A raw request, which may fail after it
+// wrote something, gets a transaction of its own, so that a peer's bad batch
+// never fails anybody's write.
+func (db *DB) gather(first *request) (reqs []*request, next *request) {
+	reqs = []*request{first}
+	for len(reqs) < maxGroup && first.raw == nil {
 		select {
 		case r := <-db.queue:
-			group = append(group, r)
+			if r.raw != nil {
+				return reqs, r
+			}
+			reqs = append(reqs, r)
 		default:
-			return group
+			return reqs, nil
 		}
 	}
-	return group
+	return reqs, nil
 }
 
 // drain answers what was queued when Close began.
@@ -216,6 +226,7 @@ func (g *group) commit(work func() error) error {
 	for _, b := range g.batches {
 		b.Done()
 	}
+	db.publishSelf()
 	db.dirtyNow.Store(true)
 	if err := db.anchor.write(db.id.incarnation, g.txID, false); err != nil {
 		// Without its word the next open takes a fresh id, which is safe.

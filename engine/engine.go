@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bzzz/crdt"
 	"bzzz/internal/errs"
 	"bzzz/store"
 	"bzzz/store/bolt"
@@ -42,6 +43,7 @@ type DB struct {
 	closeE  error
 
 	poisoned atomic.Pointer[error]
+	self     atomic.Pointer[crdt.ReplicaID] // id.replica(), for readers
 	changed  broadcast // after every commit
 
 	// The committer's alone.
@@ -127,6 +129,7 @@ func (db *DB) load() error {
 		commit = tx.ID()
 		return db.loadNamespaces(tx)
 	})
+	db.publishSelf()
 	if err != nil || db.opts.ReadOnly {
 		return err
 	}
@@ -192,6 +195,23 @@ func (db *DB) Path() string {
 		return ""
 	}
 	return db.dir
+}
+
+// ReplicaID returns the id under which this store writes, or last wrote before
+// it was opened; zero if it never did.
+func (db *DB) ReplicaID() crdt.ReplicaID {
+	if p := db.self.Load(); p != nil {
+		return *p
+	}
+	return crdt.ReplicaID{}
+}
+
+// publishSelf shows readers the current id.
+func (db *DB) publishSelf() {
+	if db.id.incarnation != [8]byte{} {
+		id := db.id.replica()
+		db.self.Store(&id)
+	}
 }
 
 // InstanceID names this store: 16 random bytes drawn when it was made.

@@ -21,10 +21,12 @@ type Network interface {
 	// Self is the address at which others reach this node.
 	Self() Addr
 	// Dial opens a stream to a node. It blocks until the stream stands, ctx
-	// ends, or the node is known to be unreachable (ErrUnavailable).
+	// ends (the error matches ctx's), or the node is known to be unreachable
+	// (ErrUnavailable).
 	Dial(ctx context.Context, to Addr) (Stream, error)
 	// Accept returns the next stream another node opened to this one. It
-	// blocks until there is one, ctx ends, or the network is closed (ErrClosed).
+	// blocks until there is one, ctx ends (the error matches ctx's), or the
+	// network is closed (ErrClosed).
 	Accept(ctx context.Context) (Stream, error)
 	// Close ends the node's part in the network: its streams break, Accept
 	// and Dial return ErrClosed. It is idempotent.
@@ -32,8 +34,17 @@ type Network interface {
 }
 
 // Stream is a reliable, ordered, two-way byte stream: what one end writes the
-// other reads in that order, or the stream breaks. Read and Write may run at
-// the same time, each from one goroutine.
+// other reads in that order, or the stream breaks and calls return
+// ErrUnavailable. Read and Write may run at the same time, each from one
+// goroutine, and any other method beside them.
+//
+// Write keeps nothing of its argument. It blocks while the other end does not
+// read: the bytes on the way are bounded.
+//
+// Close ends this end: pending and later calls return ErrClosed. After a
+// CloseWrite what was written is still delivered; without one the stream
+// breaks at the other end, which may lose what it has not read yet. Close does
+// not wait for the other end and is idempotent, as is CloseWrite.
 type Stream interface {
 	io.ReadWriteCloser
 	// Peer is the address of the other end.

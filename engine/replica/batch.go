@@ -215,7 +215,7 @@ func (b *Batch) store(v *crdt.Version, h *head, before tally, replaced []superse
 	}
 	r.clock.Add(v.Dot)
 	b.dirty[v.Dot.Replica] = true
-	r.noteVersion(v.Dot, arrival, dead, replaced)
+	r.delta.version(r.ids, v.Dot, arrival, dead, replaced)
 	return nil
 }
 

@@ -195,7 +195,7 @@ func (r *Replica) load(tx store.Tx) error {
 	r.ids, r.journal, r.state = v.ids, v.journal, v.state
 	r.clock, r.gone, r.unknown = v.clock, v.gone, v.unknown
 	r.stale = false
-	if err := r.replayDelta(tx); err != nil {
+	if r.delta, err = replayDelta(v.Reader.journal, r.state.mark, r.ids); err != nil {
 		return fmt.Errorf("namespace %q: %w", r.cfg.Name, err)
 	}
 	return nil

@@ -2,23 +2,32 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"iter"
+	"slices"
 
 	"bzzz/crdt"
 	"bzzz/store"
 )
 
 // Missing yields the live versions, tombstones included, whose dots are not in
-// have, by rising dot: what tier 1 streams (KERNEL K8). The view must have
-// been taken when dots was current (see Current). A version that damage has
-// taken is reported to lost and left out. Cost: one journal record a version.
+// have, by rising dot: what tier 1 streams (KERNEL K8). A version that damage
+// has taken is reported to lost and left out. Cost: one journal record a
+// version, and those that the views lag behind.
 func (v *View) Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error] {
 	return func(yield func(*crdt.Version, error) bool) {
+		d, err := replayDelta(v.journal, v.state.mark, v.ids)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		recent := d.byReplica()
 		j := journalWalk{bucket: v.journal, c: v.journal.Cursor()}
 		for id, r := range v.ids.all() {
+			died := d.died.Of(r)
 			for _, run := range v.clock.Of(r).Minus(have.Of(r)).Runs() {
-				for e, err := range v.liveDots(uint32(id), run) {
+				for e, err := range mergeDots(v.liveDots(uint32(id), run), recent[r], run, died) {
 					if err != nil {
 						yield(nil, err)
 						return
@@ -38,8 +47,49 @@ func (v *View) Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Ver
 	}
 }
 
-// Current reports whether the dots view is up to the end of the journal.
-func (v *View) Current() bool { return v.state.mark == v.state.arrival }
+// byReplica returns the live dots of the delta by replica, by rising seq.
+func (d *delta) byReplica() map[crdt.ReplicaID][]dotEntry {
+	out := map[crdt.ReplicaID][]dotEntry{}
+	for dot, arrival := range d.lived {
+		out[dot.Replica] = append(out[dot.Replica], dotEntry{dot.Seq, arrival})
+	}
+	for _, list := range out {
+		slices.SortFunc(list, func(a, b dotEntry) int { return cmp.Compare(a.seq, b.seq) })
+	}
+	return out
+}
+
+// mergeDots merges the dots of the view, less those that died since, with the
+// recent ones, within a run. A dot that is in both lies where recent says.
+func mergeDots(old iter.Seq2[dotEntry, error], recent []dotEntry, run crdt.Interval, died crdt.SeqSet) iter.Seq2[dotEntry, error] {
+	i, _ := slices.BinarySearchFunc(recent, run.Lo, func(e dotEntry, n uint64) int { return cmp.Compare(e.seq, n) })
+	j, _ := slices.BinarySearchFunc(recent, run.Hi+1, func(e dotEntry, n uint64) int { return cmp.Compare(e.seq, n) })
+	recent = recent[i:j]
+	return func(yield func(dotEntry, error) bool) {
+		next := 0
+		for e, err := range old {
+			for err == nil && next < len(recent) && recent[next].seq < e.seq {
+				if !yield(recent[next], nil) {
+					return
+				}
+				next++
+			}
+			switch {
+			case err != nil:
+			case next < len(recent) && recent[next].seq == e.seq, died.Has(e.seq):
+				continue
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+		for _, e := range recent[next:] {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
 
 // liveDots yields the live dots of one replica within a run.
 func (v *View) liveDots(id uint32, run crdt.Interval) iter.Seq2[dotEntry, error] {

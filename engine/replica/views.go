@@ -37,49 +37,49 @@ func (d *delta) die(dot crdt.Dot) {
 	d.died.Add(dot)
 }
 
-// replayDelta derives the delta from the journal.
-func (r *Replica) replayDelta(tx store.Tx) error {
-	r.delta = newDelta()
-	c := tx.Bucket(r.names.journal).Cursor()
-	for k, v := c.Seek(arrivalKey(r.state.mark + 1)); k != nil; k, v = c.Next() {
+// replayDelta derives from the journal what its records after mark changed.
+func replayDelta(journal store.Bucket, mark uint64, ids *idTable) (delta, error) {
+	d := newDelta()
+	c := journal.Cursor()
+	for k, v := c.Seek(arrivalKey(mark + 1)); k != nil; k, v = c.Next() {
 		if len(k) != 8 {
-			return damaged("journal key", uint64(len(k)), "not 8 bytes")
+			return d, damaged("journal key", uint64(len(k)), "not 8 bytes")
 		}
 		arrival := binary.BigEndian.Uint64(k)
 		switch recordKind(v) {
 		case RecordVersion:
-			rec, err := decodeVersionRecord(v, arrival, r.ids)
+			rec, err := decodeVersionRecord(v, arrival, ids)
 			if err != nil {
-				return err
+				return d, err
 			}
-			r.noteVersion(rec.version.Dot, arrival, rec.flags&flagDeadOnArrival != 0, rec.replaced)
+			d.version(ids, rec.version.Dot, arrival, rec.flags&flagDeadOnArrival != 0, rec.replaced)
 		case RecordAdoption:
 			dots, err := decodeAdoption(v, arrival)
 			if err != nil {
-				return err
+				return d, err
 			}
-			r.delta.died.Merge(dots)
+			d.died.Merge(dots)
 		case RecordBackfill, RecordDrop, RecordCollection:
 		default:
-			return fmt.Errorf("journal record %d of kind %d: %w", arrival, recordKind(v), ErrUnsupported)
+			return d, fmt.Errorf("journal record %d of kind %d: %w", arrival, recordKind(v), ErrUnsupported)
 		}
 	}
-	return nil
+	return d, nil
 }
 
-// noteVersion enters a version record into the delta.
-func (r *Replica) noteVersion(dot crdt.Dot, arrival uint64, dead bool, replaced []superseded) {
+// version enters a version record into the delta.
+func (d *delta) version(ids *idTable, dot crdt.Dot, arrival uint64, dead bool, replaced []superseded) {
 	for _, s := range replaced {
-		r.delta.die(crdt.Dot{Replica: r.ids.at(s.id), Seq: s.seq})
+		d.die(crdt.Dot{Replica: ids.at(s.id), Seq: s.seq})
 	}
 	if dead {
-		r.delta.die(dot)
+		d.die(dot)
 		return
 	}
-	r.delta.live(dot, arrival)
+	d.live(dot, arrival)
 }
 
-// IsDead reports whether dot is known to be dead (KERNEL K3): the bitmap and
+// isDead reports whether dot is known to be dead (KERNEL K3): the bitmap and
 // the delta since its mark.
 func (r *Replica) isDead(tx store.Tx, dot crdt.Dot) (bool, error) {
 	if r.delta.died.Has(dot) {

@@ -1,0 +1,74 @@
+package session
+
+import (
+	"crypto/sha256"
+	"iter"
+
+	"bzzz/crdt"
+	"bzzz/engine/replica"
+)
+
+// Host is a session's own node. Its methods may block; the session calls them
+// from the goroutine that drives it.
+type Host interface {
+	// Accept decides whether the peer may sync a namespace, and makes it if it
+	// is not there. An error refuses the namespace, its kind tells the peer why.
+	Accept(namespace string) error
+	// Names lists the namespaces this node offers.
+	Names() ([]string, error)
+	// Snapshot returns the namespace's durable state of this moment, to be
+	// released by the caller.
+	Snapshot(namespace string) (Snapshot, error)
+	// Apply takes versions in and then, if adopt is not nil, adopts those dots
+	// and gone marks, all in one transaction that is durable on return.
+	Apply(namespace string, versions []*crdt.Version, adopt *Adoption) (replica.Applied, error)
+	// Lost is told of versions that damage has taken from this node.
+	Lost(namespace string, dots []crdt.Dot)
+	// Epoch changes whenever the node restarts.
+	Epoch() uint64
+}
+
+// Adoption is what may be adopted after a complete stream.
+type Adoption struct{ Dots, Gone crdt.Clock }
+
+// Snapshot is a namespace's state at one moment.
+type Snapshot interface {
+	Self() crdt.ReplicaID
+	Journal() [16]byte
+	Arrival() uint64
+	Keys() uint64
+	Clock() crdt.Clock
+	Gone() crdt.Clock
+	// Root is the 32 bytes that prove agreement.
+	Root() ([32]byte, error)
+	// Missing yields the live versions whose dots are not in have, and reports
+	// those that cannot be read.
+	Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error]
+	// Tail reads the journal after an arrival: see replica.View.
+	Tail(after uint64, limit int, change func(replica.Change) error, seen func(crdt.Dot), adopted func(crdt.Clock)) (uint64, error)
+	Release()
+}
+
+// clockDigest is what CHECK compares and HELLO salts: clock and gone marks.
+func clockDigest(clock, gone crdt.Clock) [16]byte {
+	b := gone.Append(clock.Append(nil))
+	sum := sha256.Sum256(b)
+	return [16]byte(sum[:16])
+}
+
+// helloDigest is the salted digest of a namespace's whole state.
+func helloDigest(salt [8]byte, namespace string, root [32]byte, clock [16]byte) [16]byte {
+	b := make([]byte, 0, 8+len(namespace)+48)
+	b = append(b, salt[:]...)
+	b = append(b, namespace...)
+	b = append(b, root[:]...)
+	b = append(b, clock[:]...)
+	sum := sha256.Sum256(b)
+	return [16]byte(sum[:16])
+}
+
+// proof shows the peer that we hold the same without having echoed its digest.
+func proof(digest [16]byte) [8]byte {
+	sum := sha256.Sum256(append([]byte("equal"), digest[:]...))
+	return [8]byte(sum[:8])
+}

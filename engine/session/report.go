@@ -1,0 +1,63 @@
+package session
+
+import (
+	"bzzz/crdt"
+	"bzzz/engine/replica"
+	"bzzz/engine/session/wire"
+)
+
+// Traffic counts the frames of one type.
+type Traffic struct {
+	FramesOut int   `json:"frames_out"`
+	FramesIn  int   `json:"frames_in"`
+	BytesOut  int64 `json:"bytes_out"`
+	BytesIn   int64 `json:"bytes_in"`
+}
+
+// NamespaceReport is what a session did for one namespace.
+type NamespaceReport struct {
+	Name     string
+	Peer     crdt.ReplicaID // the id the peer writes under; zero if equal at once
+	Tier     string         // "equal" or "clocks"
+	Sent     int            // versions
+	Received int            // versions
+	Applied  replica.Applied
+	Lost     int // versions of ours that damage has taken
+	Pushes   int // live pushes sent
+	InSync   bool
+	Root     [32]byte // proven equal if InSync
+	Err      error    // why the namespace was refused or does not agree
+}
+
+// Report is what a session did.
+type Report struct {
+	Namespaces []NamespaceReport
+	Frames     map[string]Traffic // by frame type
+	BytesOut   int64
+	BytesIn    int64
+	Turns      int // times an answer arrived to what we had sent: round trips
+}
+
+func (r *Report) count(t wire.Type, out bool, n int) {
+	f := r.Frames[t.String()]
+	if out {
+		f.FramesOut++
+		f.BytesOut += int64(n)
+		r.BytesOut += int64(n)
+	} else {
+		f.FramesIn++
+		f.BytesIn += int64(n)
+		r.BytesIn += int64(n)
+	}
+	r.Frames[t.String()] = f
+}
+
+// Report returns what happened so far.
+func (s *Session) Report() Report {
+	r := s.report
+	r.Namespaces = nil
+	for _, sp := range s.spaces {
+		r.Namespaces = append(r.Namespaces, sp.report)
+	}
+	return r
+}

@@ -1,0 +1,389 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"bzzz/crdt"
+	"bzzz/engine/session/wire"
+	"bzzz/internal/errs"
+)
+
+// Protocol versions this build speaks.
+const (
+	MinProto = 1
+	MaxProto = 1
+)
+
+// Flow control and batching, in bytes.
+const (
+	// window is how much batch payload may be under way to a receiver that has
+	// not confirmed it: enough to hide a round trip of 40 ms at 100 MB/s.
+	window = 4 << 20
+	// batchBytes is where the sender cuts batches.
+	batchBytes = 256 << 10
+	// applyBytes is how much the receiver gathers before it applies, during a
+	// reconcile: one durable commit each.
+	applyBytes = 1 << 20
+	// maxPush bounds what a live push may gather before it is applied: the
+	// largest transaction with its framing. More than that is a fault of the peer.
+	maxPush = crdt.MaxBatch + window + wire.MaxData
+	// tailRecords is how many journal records one push covers at most.
+	tailRecords = 4096
+)
+
+// Config says how a session behaves.
+type Config struct {
+	Initiator  bool
+	Namespaces []string // of the initiator; nil = all, and those the peer has besides
+	Live       bool     // go on pushing after the reconcile
+	Salt       [8]byte  // random; of the initiator
+	Zstd       *wire.Zstd
+}
+
+// Session is one end of an anti-entropy session. It serves one goroutine.
+//
+// Its driver calls Start once, then Receive for every frame that arrives and
+// Pump whenever there is room to send, and writes what Output returns. After
+// an error the session is over: Bye has the frame that tells the peer why.
+type Session struct {
+	cfg      Config
+	host     Host
+	enc      *wire.Encoder
+	dec      *wire.Decoder
+	out      []byte
+	spaces   []*space
+	proto    uint64
+	welcomed bool  // initiator: WELCOME arrived; responder: HELLO did
+	extra    bool  // initiator: OPEN was sent
+	credit   int64 // batch payload we may still send
+	owed     int64 // batch payload applied and not yet credited
+	bye      error
+	report   Report
+	heard    bool // something arrived since we last sent: the next send is a turn
+}
+
+// New returns a session that has not started.
+func New(cfg Config, host Host) *Session {
+	return &Session{
+		cfg: cfg, host: host, enc: wire.NewEncoder(cfg.Zstd), dec: wire.NewDecoder(cfg.Zstd),
+		credit: window, report: Report{Frames: map[string]Traffic{}},
+	}
+}
+
+// Start makes the initiator's HELLO. The responder waits.
+func (s *Session) Start() error {
+	if !s.cfg.Initiator {
+		return nil
+	}
+	names := s.cfg.Namespaces
+	if names == nil {
+		var err error
+		if names, err = s.host.Names(); err != nil {
+			return err
+		}
+	}
+	hello := wire.Hello{MinProto: MinProto, MaxProto: MaxProto, Salt: s.cfg.Salt}
+	for _, name := range names {
+		sp, err := s.addSpace(name)
+		if err != nil {
+			return err
+		}
+		digest, err := sp.helloDigest()
+		if err != nil {
+			return err
+		}
+		hello.Entries = append(hello.Entries, wire.Entry{Namespace: name, Digest: digest})
+	}
+	s.send(wire.TypeHello, hello.Append(nil))
+	return nil
+}
+
+// addSpace enters a namespace under the next index.
+func (s *Session) addSpace(name string) (*space, error) {
+	if slices.ContainsFunc(s.spaces, func(sp *space) bool { return sp.name == name }) {
+		return nil, fmt.Errorf("namespace %q named twice: %w", name, errs.ErrInvalid)
+	}
+	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name}}
+	s.spaces = append(s.spaces, sp)
+	return sp, nil
+}
+
+// send queues a frame.
+func (s *Session) send(t wire.Type, payload []byte) {
+	before := len(s.out)
+	s.out = wire.AppendFrame(s.out, t, payload)
+	s.report.count(t, true, len(s.out)-before)
+	if t != wire.TypeCredit && t != wire.TypeCheck { // nothing waits for these
+		s.heard = false
+	}
+}
+
+// Output returns the bytes to be written next and forgets them. They are valid
+// until the session is called again.
+func (s *Session) Output() []byte {
+	b := s.out
+	s.out = s.out[len(s.out):]
+	if cap(s.out) == 0 {
+		s.out = nil
+	}
+	return b
+}
+
+// Receive takes in one frame. A nil error may leave output to be written.
+func (s *Session) Receive(f wire.Frame) error {
+	s.report.count(f.Type, false, len(f.Payload)+wire.FrameOverhead)
+	if !s.heard && f.Type != wire.TypeCredit {
+		s.heard = true
+		s.report.Turns++
+	}
+	err := s.receive(f)
+	if err != nil {
+		s.bye = err
+	}
+	return err
+}
+
+func (s *Session) receive(f wire.Frame) error {
+	if !s.welcomed && f.Type != wire.TypeHello && f.Type != wire.TypeWelcome && f.Type != wire.TypeBye {
+		return fmt.Errorf("%s before the opening: %w", f.Type, errs.ErrInvalid)
+	}
+	switch f.Type {
+	case wire.TypeHello:
+		return s.onHello(f.Payload)
+	case wire.TypeWelcome:
+		return s.onWelcome(f.Payload)
+	case wire.TypeOpen:
+		return s.onOpen(f.Payload)
+	case wire.TypeState:
+		return s.onState(f.Payload)
+	case wire.TypeBatch:
+		return s.onBatch(f.Payload)
+	case wire.TypeDone:
+		return s.onDone(f.Payload)
+	case wire.TypeCheck:
+		return s.onCheck(f.Payload)
+	case wire.TypeCredit:
+		m, err := wire.DecodeCredit(f.Payload)
+		if err == nil && m.Bytes > uint64(window-s.credit) {
+			err = fmt.Errorf("credit for bytes never sent: %w", errs.ErrInvalid)
+		}
+		s.credit += int64(m.Bytes)
+		return err
+	case wire.TypeBye:
+		m, err := wire.DecodeBye(f.Payload)
+		if err != nil {
+			return err
+		}
+		return &PeerError{Kind: m.Kind, Message: m.Message}
+	case wire.TypeHistory:
+		return nil // history is not asked for by this version
+	}
+	if f.Type.Optional() {
+		return nil
+	}
+	return fmt.Errorf("frame of type %s: %w", f.Type, errs.ErrUnsupported)
+}
+
+// PeerError is the peer's reason for ending the session.
+type PeerError struct {
+	Kind    errs.Kind
+	Message string
+}
+
+// Error quotes the peer.
+func (e *PeerError) Error() string { return "peer ended the session: " + e.Message }
+
+// Unwrap returns the sentinel of the peer's error kind.
+func (e *PeerError) Unwrap() error {
+	if err := errs.Sentinel(e.Kind); err != nil {
+		return err
+	}
+	return errs.ErrUnavailable
+}
+
+// Bye returns the frame that tells the peer why the session failed, nil if it
+// did not, or if the reason came from the peer.
+func (s *Session) Bye() []byte {
+	var peer *PeerError
+	if s.bye == nil || errors.As(s.bye, &peer) {
+		return nil
+	}
+	m := wire.Bye{Kind: errs.KindOf(s.bye), Message: s.bye.Error()}
+	return wire.AppendFrame(nil, wire.TypeBye, m.Append(nil))
+}
+
+// onHello opens the responder's side.
+func (s *Session) onHello(payload []byte) error {
+	if s.cfg.Initiator || s.welcomed {
+		return fmt.Errorf("HELLO out of turn: %w", errs.ErrInvalid)
+	}
+	m, err := wire.DecodeHello(payload)
+	if err != nil {
+		return err
+	}
+	if m.MinProto > MaxProto || m.MaxProto < MinProto {
+		return fmt.Errorf("peer speaks protocol %d to %d, this node %d to %d: %w",
+			m.MinProto, m.MaxProto, MinProto, MaxProto, errs.ErrUnsupported)
+	}
+	s.welcomed = true
+	s.cfg.Salt = m.Salt
+	w := wire.Welcome{Proto: min(m.MaxProto, MaxProto)}
+	s.proto = w.Proto
+	var open []*space
+	for _, e := range m.Entries {
+		sp, err := s.addSpace(e.Namespace)
+		if err != nil {
+			return err
+		}
+		v, err := sp.judge(e)
+		if err != nil {
+			return err
+		}
+		w.Verdicts = append(w.Verdicts, v)
+		if v.Code == wire.Differs {
+			open = append(open, sp)
+		}
+	}
+	names, err := s.host.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(m.Entries, func(e wire.Entry) bool { return e.Namespace == name }) {
+			w.Extra = append(w.Extra, name)
+		}
+	}
+	s.send(wire.TypeWelcome, w.Append(nil))
+	for _, sp := range open {
+		if err := sp.sendState(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onWelcome gives the initiator the verdicts.
+func (s *Session) onWelcome(payload []byte) error {
+	if !s.cfg.Initiator || s.welcomed {
+		return fmt.Errorf("WELCOME out of turn: %w", errs.ErrInvalid)
+	}
+	m, err := wire.DecodeWelcome(payload)
+	if err != nil {
+		return err
+	}
+	if m.Proto < MinProto || m.Proto > MaxProto {
+		return fmt.Errorf("peer chose protocol %d, offered %d to %d: %w", m.Proto, MinProto, MaxProto, errs.ErrUnsupported)
+	}
+	if len(m.Verdicts) != len(s.spaces) {
+		return fmt.Errorf("WELCOME with %d verdicts on %d namespaces: %w", len(m.Verdicts), len(s.spaces), errs.ErrInvalid)
+	}
+	s.welcomed, s.proto = true, m.Proto
+	for i, v := range m.Verdicts {
+		if err := s.spaces[i].verdict(v); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Namespaces != nil {
+		return nil // the peer's others were not asked for
+	}
+	var open wire.Open
+	for _, name := range m.Extra {
+		if s.host.Accept(name) != nil {
+			continue // not ours to take
+		}
+		sp, err := s.addSpace(name)
+		if err != nil {
+			return err
+		}
+		sp.phase = awaitState
+		digest, err := sp.helloDigest()
+		if err != nil {
+			return err
+		}
+		open.Entries = append(open.Entries, wire.Entry{Namespace: name, Digest: digest})
+	}
+	if len(open.Entries) > 0 {
+		s.send(wire.TypeOpen, open.Append(nil))
+	}
+	return nil
+}
+
+// onOpen adds namespaces that the responder had offered.
+func (s *Session) onOpen(payload []byte) error {
+	if s.cfg.Initiator || s.extra {
+		return fmt.Errorf("OPEN out of turn: %w", errs.ErrInvalid)
+	}
+	s.extra = true
+	m, err := wire.DecodeOpen(payload)
+	if err != nil {
+		return err
+	}
+	for _, e := range m.Entries {
+		sp, err := s.addSpace(e.Namespace)
+		if err != nil {
+			return err
+		}
+		if err := s.host.Accept(e.Namespace); err != nil {
+			return err // we offered it ourselves
+		}
+		sp.phase = awaitState
+		if err := sp.sendState(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// space returns the namespace with that index.
+func (s *Session) space(index uint64) (*space, error) {
+	if index >= uint64(len(s.spaces)) {
+		return nil, fmt.Errorf("namespace index %d of %d: %w", index, len(s.spaces), errs.ErrInvalid)
+	}
+	return s.spaces[index], nil
+}
+
+// Pump makes the next piece of output, at most about one batch, as far as
+// credit allows. more says that calling again may make more at once.
+func (s *Session) Pump() (more bool, err error) {
+	defer func() {
+		if err != nil {
+			s.bye = err
+		}
+	}()
+	if s.owed >= window/2 {
+		s.send(wire.TypeCredit, wire.Credit{Bytes: uint64(s.owed)}.Append(nil))
+		s.owed = 0
+	}
+	for _, sp := range s.spaces {
+		if did, err := sp.pump(); did || err != nil {
+			return did, err
+		}
+	}
+	return false, nil
+}
+
+// Reconciled reports whether every namespace has been brought together (or
+// refused) and the peer's statement of its state has arrived.
+func (s *Session) Reconciled() bool {
+	if !s.welcomed {
+		return false
+	}
+	for _, sp := range s.spaces {
+		if sp.phase != live && sp.phase != refused {
+			return false
+		}
+		if !sp.checked || sp.phase == live && !sp.checkSent {
+			return false
+		}
+	}
+	return true
+}
+
+// Close releases what the session holds. It may be called at any time.
+func (s *Session) Close() {
+	for _, sp := range s.spaces {
+		sp.stop()
+	}
+}

@@ -1,0 +1,236 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"bzzz/crdt"
+	"bzzz/internal/errs"
+)
+
+// Bounds of the opening messages.
+const (
+	MaxNamespace = 255  // bytes of a namespace's name
+	MaxEntries   = 4096 // namespaces in one message
+	MaxPrefixes  = 256  // prefixes of one scope
+)
+
+// Entry offers one namespace. Namespaces are numbered through the session, from
+// 0, in the order in which HELLO and then OPEN name them.
+//
+//	entry = name length << 1 | scoped | name
+//	      | if scoped: number of prefixes, for each its length and its bytes
+//	      | digest [16]
+//
+// Prefixes are 1 to 1,024 bytes, in rising order, none of them the beginning of
+// another.
+type Entry struct {
+	Namespace string   // 1..MaxNamespace bytes of UTF-8 without control characters
+	Prefixes  [][]byte // the scope; none means the whole namespace
+	Digest    [16]byte // of root, clock and gone marks, salted
+}
+
+func (e Entry) append(dst []byte) []byte {
+	head := uint64(len(e.Namespace)) << 1
+	if len(e.Prefixes) > 0 {
+		head |= 1
+	}
+	dst = binary.AppendUvarint(dst, head)
+	dst = append(dst, e.Namespace...)
+	if len(e.Prefixes) > 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(e.Prefixes)))
+	}
+	for _, p := range e.Prefixes {
+		dst = append(binary.AppendUvarint(dst, uint64(len(p))), p...)
+	}
+	return append(dst, e.Digest[:]...)
+}
+
+func (c *cursor) entry() Entry {
+	var e Entry
+	head := c.count("as the head of an entry", MaxNamespace<<1|1)
+	e.Namespace = c.namespace(head >> 1)
+	if head&1 == 1 {
+		n := c.count("prefixes", MaxPrefixes)
+		if n == 0 {
+			c.fail("scope without a prefix")
+		}
+		for range n {
+			e.Prefixes = append(e.Prefixes, c.prefix(e.Prefixes))
+		}
+	}
+	c.fill(e.Digest[:])
+	return e
+}
+
+func (c *cursor) namespace(n int) string {
+	if n == 0 || n > MaxNamespace {
+		c.fail("namespace of %d bytes (1 to %d)", n, MaxNamespace)
+	}
+	return c.text("namespace", n)
+}
+
+// prefix reads the prefix that follows the ones before it.
+func (c *cursor) prefix(before [][]byte) []byte {
+	p := bytes.Clone(c.take(c.count("bytes of a prefix", crdt.MaxKey)))
+	if len(p) == 0 {
+		c.fail("empty prefix")
+	}
+	if n := len(before); n > 0 && (bytes.Compare(before[n-1], p) >= 0 || bytes.HasPrefix(p, before[n-1])) {
+		c.fail("prefixes out of order or within one another")
+	}
+	return p
+}
+
+// entries reads entries up to the end.
+func (c *cursor) entries() []Entry {
+	var out []Entry
+	for len(c.b) > 0 && c.err == nil {
+		if len(out) == MaxEntries {
+			c.fail("more than %d namespaces", MaxEntries)
+			break
+		}
+		out = append(out, c.entry())
+	}
+	return out
+}
+
+// Hello is the initiator's first message. With one namespace of 7 bytes and
+// capabilities below 2^14 its frame has 42 bytes at most. That no namespace is
+// named twice is for the session to check.
+//
+//	HELLO = min protocol | max protocol | capabilities | salt [8] | entry ...
+type Hello struct {
+	MinProto, MaxProto uint64 // the protocol versions spoken
+	Caps               uint64 // a bit for each optional ability
+	Salt               [8]byte
+	Entries            []Entry
+}
+
+// Append appends the payload.
+func (m Hello) Append(dst []byte) []byte {
+	for _, n := range [...]uint64{m.MinProto, m.MaxProto, m.Caps} {
+		dst = binary.AppendUvarint(dst, n)
+	}
+	dst = append(dst, m.Salt[:]...)
+	for _, e := range m.Entries {
+		dst = e.append(dst)
+	}
+	return dst
+}
+
+// DecodeHello reads what Append appended.
+func DecodeHello(payload []byte) (Hello, error) {
+	c := cursor{b: payload}
+	m := Hello{MinProto: c.uvarint(), MaxProto: c.uvarint(), Caps: c.uvarint()}
+	if m.MinProto > m.MaxProto {
+		c.fail("protocols %d to %d", m.MinProto, m.MaxProto)
+	}
+	c.fill(m.Salt[:])
+	m.Entries = c.entries()
+	return m, c.end("hello")
+}
+
+// Open names further namespaces, as HELLO does; their numbers go on from there.
+//
+//	OPEN = entry ...
+type Open struct{ Entries []Entry }
+
+// Append appends the payload.
+func (m Open) Append(dst []byte) []byte {
+	for _, e := range m.Entries {
+		dst = e.append(dst)
+	}
+	return dst
+}
+
+// DecodeOpen reads what Append appended.
+func DecodeOpen(payload []byte) (Open, error) {
+	c := cursor{b: payload}
+	m := Open{c.entries()}
+	return m, c.end("open")
+}
+
+// Code is the responder's verdict on one namespace. Numbers never change their
+// meaning.
+type Code byte
+
+// The codes. 4 is taken by the names that follow the verdicts.
+const (
+	Equal   Code = 1 // both hold the same, Proof shows it
+	Differs Code = 2 // to be reconciled
+	Refused Code = 3 // for the reason in Kind
+
+	codeExtra Code = 4
+)
+
+// Verdict answers one Entry.
+type Verdict struct {
+	Code  Code
+	Proof [8]byte   // if Equal
+	Kind  errs.Kind // if Refused
+}
+
+// Welcome is the responder's first message. Its frame has 17 bytes for one
+// equal namespace.
+//
+//	WELCOME = protocol | capabilities | item ...
+//	item    = 1 | proof [8]      equal         } verdicts, in the order
+//	        | 2                  differs       } of HELLO's entries
+//	        | 3 | error kind u8  refused       }
+//	        | 4 | length | name  a namespace the responder has besides
+type Welcome struct {
+	Proto    uint64 // chosen from the range in HELLO
+	Caps     uint64 // the responder's
+	Verdicts []Verdict
+	Extra    []string
+}
+
+// Append appends the payload.
+func (m Welcome) Append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, m.Proto)
+	dst = binary.AppendUvarint(dst, m.Caps)
+	for _, v := range m.Verdicts {
+		dst = append(dst, byte(v.Code))
+		switch v.Code {
+		case Equal:
+			dst = append(dst, v.Proof[:]...)
+		case Refused:
+			dst = append(dst, byte(v.Kind))
+		}
+	}
+	for _, name := range m.Extra {
+		dst = appendText(append(dst, byte(codeExtra)), name)
+	}
+	return dst
+}
+
+// DecodeWelcome reads what Append appended. Whether there is a verdict for each
+// entry is for the caller to check.
+func DecodeWelcome(payload []byte) (Welcome, error) {
+	c := cursor{b: payload}
+	m := Welcome{Proto: c.uvarint(), Caps: c.uvarint()}
+	for len(c.b) > 0 && c.err == nil {
+		if len(m.Verdicts) > MaxEntries || len(m.Extra) > MaxEntries {
+			c.fail("more than %d namespaces", MaxEntries)
+			break
+		}
+		v := Verdict{Code: Code(c.u8())}
+		switch {
+		case v.Code == codeExtra:
+			m.Extra = append(m.Extra, c.namespace(c.count("bytes of a namespace", MaxNamespace)))
+			continue
+		case v.Code == Equal:
+			c.fill(v.Proof[:])
+		case v.Code == Refused:
+			v.Kind = errs.Kind(c.u8())
+		case v.Code != Differs:
+			c.fail("unknown verdict %d", v.Code)
+		}
+		if len(m.Extra) > 0 {
+			c.fail("verdict after the names")
+		}
+		m.Verdicts = append(m.Verdicts, v)
+	}
+	return m, c.end("welcome")
+}

@@ -1,0 +1,330 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"bzzz/crdt"
+	"bzzz/engine/session"
+	"bzzz/engine/session/wire"
+)
+
+// SyncOptions says what to sync. The zero value syncs every namespace of both
+// sides once.
+type SyncOptions struct {
+	// Namespaces to sync; nil = all of both sides, making those that are not
+	// here yet.
+	Namespaces []string
+	// Live keeps the session open after the reconcile: both sides push what
+	// they commit, until ctx ends or the stream breaks.
+	Live bool
+	// OnReconciled, if not nil, is called once when the reconcile is done, from
+	// the session's goroutine.
+	OnReconciled func(SyncReport)
+}
+
+// NamespaceSync is what a sync did for one namespace.
+type NamespaceSync struct {
+	Name      string         `json:"name"`
+	Peer      crdt.ReplicaID `json:"-"`
+	Tier      string         `json:"tier"`     // "equal" (nothing to do) or "clocks"
+	Sent      int            `json:"sent"`     // versions
+	Received  int            `json:"received"` // versions
+	New       int            `json:"new"`      // of them, not known before
+	Conflicts int            `json:"conflicts"`
+	Repaired  int            `json:"repaired"`
+	Adopted   int            `json:"adopted"` // dots known to be dead since
+	Lost      int            `json:"lost"`    // versions of ours that are damaged
+	InSync    bool           `json:"in_sync"` // equal clocks and roots, proven
+	Root      [32]byte       `json:"-"`
+	Err       error          `json:"-"`
+}
+
+// SyncReport is what a sync did.
+type SyncReport struct {
+	Namespaces    []NamespaceSync            `json:"namespaces"`
+	BytesSent     int64                      `json:"bytes_sent"`
+	BytesReceived int64                      `json:"bytes_received"`
+	RoundTrips    int                        `json:"round_trips"`
+	Duration      time.Duration              `json:"duration_ns"`
+	InSync        bool                       `json:"in_sync"` // all namespaces are
+	Frames        map[string]session.Traffic `json:"frames"`
+}
+
+// MarshalJSON writes a namespace's error, peer and root as text.
+func (n NamespaceSync) MarshalJSON() ([]byte, error) {
+	type plain NamespaceSync
+	out := struct {
+		plain
+		Peer  string `json:"peer,omitempty"`
+		Root  string `json:"root"`
+		Error string `json:"error,omitempty"`
+	}{plain: plain(n), Root: fmt.Sprintf("%x", n.Root)}
+	if !n.Peer.IsZero() {
+		out.Peer = n.Peer.String()
+	}
+	if n.Err != nil {
+		out.Error = n.Err.Error()
+	}
+	return json.Marshal(out)
+}
+
+func newSyncReport(r session.Report, took time.Duration) SyncReport {
+	out := SyncReport{
+		BytesSent: r.BytesOut, BytesReceived: r.BytesIn, RoundTrips: r.Turns, Duration: took, Frames: r.Frames,
+		InSync: len(r.Namespaces) > 0,
+	}
+	for _, n := range r.Namespaces {
+		out.Namespaces = append(out.Namespaces, NamespaceSync{
+			Name: n.Name, Peer: n.Peer, Tier: n.Tier, Sent: n.Sent, Received: n.Received,
+			New: n.Applied.New, Conflicts: n.Applied.Conflicts, Repaired: n.Applied.Repaired,
+			Adopted: n.Applied.Adopted, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
+		})
+		out.InSync = out.InSync && n.InSync
+	}
+	return out
+}
+
+// Sync reconciles with the peer at the other end of a stream, which answers
+// with ServeSync. It blocks until both hold the same (or, with Live, until ctx
+// ends or the stream breaks) and closes the stream. Versions are durable here
+// before the peer is told so. A cut at any moment loses nothing: what arrived
+// stays, the rest comes with the next sync. The report is valid with an error
+// too. Memory is bounded whatever the amount.
+func (db *DB) Sync(ctx context.Context, stream io.ReadWriteCloser, opts SyncOptions) (SyncReport, error) {
+	return db.runSession(ctx, stream, opts, true)
+}
+
+// ServeSync answers a peer that called Sync on the other end of the stream. It
+// blocks until the peer is done, ctx ends or the stream breaks, and closes the
+// stream.
+func (db *DB) ServeSync(ctx context.Context, stream io.ReadWriteCloser, opts SyncOptions) (SyncReport, error) {
+	return db.runSession(ctx, stream, opts, false)
+}
+
+func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts SyncOptions, initiator bool) (SyncReport, error) {
+	started := time.Now()
+	if err := db.usable(ctx); err != nil {
+		stream.Close()
+		return SyncReport{}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	h := &host{db: db, ctx: ctx, opts: opts}
+	s := session.New(session.Config{
+		Initiator: initiator, Namespaces: opts.Namespaces, Live: opts.Live, Salt: random[[8]byte](), Zstd: wire.NewZstd(),
+	}, h)
+	defer s.Close()
+	d := &driver{db: db, s: s, stream: stream, opts: opts, initiator: initiator, inbox: newInbox(), started: started}
+	stop := context.AfterFunc(ctx, func() { stream.Close() })
+	defer stop()
+	var reader sync.WaitGroup
+	reader.Go(d.read)
+	err := d.run(ctx)
+	stream.Close()
+	d.inbox.close()
+	reader.Wait()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return newSyncReport(s.Report(), time.Since(started)), err
+}
+
+// driver moves a session's frames over a stream. One goroutine reads, one
+// drives the session and writes; the inbox between them never makes the reader
+// wait for the writer, so that two sides that both write cannot wedge.
+type driver struct {
+	db        *DB
+	s         *session.Session
+	stream    io.ReadWriteCloser
+	opts      SyncOptions
+	initiator bool
+	inbox     *inbox
+	started   time.Time
+}
+
+// run drives the session until it is done.
+func (d *driver) run(ctx context.Context) error {
+	if err := d.s.Start(); err != nil {
+		return err
+	}
+	reported := false
+	for {
+		changed := d.db.changed.wait() // before looking, so that nothing is missed
+		more, err := d.step()
+		if err != nil {
+			return d.fail(err)
+		}
+		if d.s.Reconciled() && !reported {
+			reported = true
+			if d.opts.OnReconciled != nil {
+				d.opts.OnReconciled(newSyncReport(d.s.Report(), time.Since(d.started)))
+			}
+			if d.initiator && !d.opts.Live {
+				return nil
+			}
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-d.inbox.ready:
+		case <-changed:
+			d.s.Notify("")
+		case <-d.db.ended:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := d.inbox.failed(); err != nil {
+			if errors.Is(err, io.EOF) && d.s.Reconciled() {
+				return nil // the initiator is done
+			}
+			return err
+		}
+	}
+}
+
+// step takes in what has arrived, makes some output and writes it. more says
+// that there is more to do at once.
+func (d *driver) step() (more bool, err error) {
+	for _, f := range d.inbox.take() {
+		if err := d.s.Receive(f); err != nil {
+			return false, err
+		}
+	}
+	if more, err = d.s.Pump(); err != nil {
+		return false, err
+	}
+	if out := d.s.Output(); len(out) > 0 {
+		if _, err := d.stream.Write(out); err != nil {
+			return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return more, nil
+}
+
+// fail tells the peer why the session ends, if it can still be told.
+func (d *driver) fail(err error) error {
+	if bye := d.s.Bye(); bye != nil {
+		d.stream.Write(append(d.s.Output(), bye...)) // the stream may be gone already
+	}
+	return err
+}
+
+// read feeds the inbox until the stream ends.
+func (d *driver) read() {
+	r := wire.NewReader(d.stream)
+	for {
+		f, err := r.Next()
+		if err != nil {
+			d.inbox.fail(err)
+			return
+		}
+		f.Payload = append([]byte(nil), f.Payload...)
+		if !d.inbox.put(f) {
+			return
+		}
+	}
+}
+
+// maxInbox is how many bytes may wait to be taken in: the flow control window
+// and some control frames; a peer that sends more breaks the protocol.
+const maxInbox = 48 << 20
+
+// inbox is a queue of frames that never blocks its writer.
+type inbox struct {
+	mu     sync.Mutex
+	frames []wire.Frame
+	bytes  int
+	err    error
+	closed bool
+	ready  chan struct{} // holds a token while there is something to look at
+}
+
+func newInbox() *inbox { return &inbox{ready: make(chan struct{}, 1)} }
+
+func (b *inbox) signal() {
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
+
+// put queues a frame; false once the session is over.
+func (b *inbox) put(f wire.Frame) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.err != nil {
+		return false
+	}
+	b.bytes += len(f.Payload)
+	b.frames = append(b.frames, f)
+	if b.bytes > maxInbox {
+		b.err = fmt.Errorf("peer sent %d bytes beyond its credit: %w", b.bytes, ErrTooLarge)
+	}
+	b.signal()
+	return b.err == nil
+}
+
+func (b *inbox) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.err = err
+	}
+	b.signal()
+}
+
+// take returns what has arrived.
+func (b *inbox) take() []wire.Frame {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.frames
+	b.frames, b.bytes = nil, 0
+	return f
+}
+
+// failed returns why nothing more will arrive, once all that did was taken.
+func (b *inbox) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.frames) > 0 {
+		return nil
+	}
+	if b.err != nil && !errors.Is(b.err, io.EOF) {
+		return fmt.Errorf("stream: %w", b.err)
+	}
+	return b.err
+}
+
+func (b *inbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+}
+
+// SyncLocal syncs two stores of one process through memory and returns both
+// sides' reports.
+func SyncLocal(ctx context.Context, a, b *DB, opts SyncOptions) (ra, rb SyncReport, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	x, y := newPipe()
+	var errB error
+	var peer sync.WaitGroup
+	peer.Go(func() { rb, errB = b.ServeSync(ctx, y, opts) })
+	ra, err = a.Sync(ctx, x, opts)
+	if opts.Live || err != nil {
+		cancel()
+	}
+	peer.Wait()
+	if err == nil && errB != nil {
+		err = errB
+	}
+	return ra, rb, err
+}
