@@ -16,6 +16,14 @@ type Clock struct{ sets map[ReplicaID]*SeqSet }
 // NewClock returns an empty clock.
 func NewClock() Clock { return Clock{sets: map[ReplicaID]*SeqSet{}} }
 
+// ClockOf returns the clock that holds a set of one replica's dots. It takes
+// over the set's memory.
+func ClockOf(r ReplicaID, s SeqSet) Clock {
+	c := NewClock()
+	c.Set(r, s)
+	return c
+}
+
 // Of returns the sequence numbers of one replica. They belong to the clock.
 func (c Clock) Of(r ReplicaID) SeqSet {
 	if s := c.sets[r]; s != nil {

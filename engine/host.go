@@ -87,6 +87,7 @@ type syncView struct {
 func (v *syncView) Self() crdt.ReplicaID    { return v.ns.db.ReplicaID() }
 func (v *syncView) Keys() uint64            { return v.Counts().Keys }
 func (v *syncView) Root() ([32]byte, error) { return v.ns.rootOf(v.View) }
+func (v *syncView) Err() error              { return v.snap.Err() }
 func (v *syncView) Release()                { v.snap.Release() }
 func (v *syncView) Journal() [16]byte       { return v.View.Journal() }
 func (v *syncView) Clock() crdt.Clock       { return v.View.Clock() }
@@ -138,18 +139,18 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 }
 
 // Lost notes versions that could not be read, so that a peer sends them again.
-func (h *host) Lost(name string, dots []crdt.Dot) {
+func (h *host) Lost(name string, dots crdt.Clock) {
 	ns, err := h.db.OpenNamespace(h.ctx, name)
 	if err == nil {
 		err = ns.markUnknown(h.ctx, dots)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
-		h.db.opts.Logger.Error("damaged versions not noted", "namespace", name, "versions", len(dots), "error", err)
+		h.db.opts.Logger.Error("damaged versions not noted", "namespace", name, "versions", dots.Count(), "error", err)
 	}
 }
 
 // markUnknown takes damaged versions out of the advertised clock.
-func (ns *Namespace) markUnknown(ctx context.Context, dots []crdt.Dot) error {
+func (ns *Namespace) markUnknown(ctx context.Context, dots crdt.Clock) error {
 	return ns.db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
 		b, err := g.batch(ns)
 		if err != nil {

@@ -92,14 +92,20 @@ const scanStride = 1024
 
 func scan(ctx context.Context, src source, r Range, yield func(Entry) bool) error {
 	start, end := r.stored()
+	return scanNames(ctx, src, nil, start, end, r.Limit, yield)
+}
+
+// scanNames yields what stands under the names that follow base in stored keys
+// within [start, end): those of the namespace, or the fields of a map.
+func scanNames(ctx context.Context, src source, base, start, end []byte, limit int, yield func(Entry) bool) error {
 	n, looked := 0, 0
-	for start != nil && (r.Limit == 0 || n < r.Limit) {
+	for start != nil && (limit == 0 || n < limit) {
 		var skip []byte // a composite was met: go on behind its last key
 		for key, read := range src.heads(start, end) {
 			if looked++; looked%scanStride == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
-			name, rest, err := crdt.SplitName(key)
+			name, rest, err := crdt.SplitName(key[len(base):])
 			if err != nil {
 				return &replica.Damage{Err: fmt.Errorf("stored key: %w", ErrCorrupt)}
 			}
@@ -116,14 +122,14 @@ func scan(ctx context.Context, src source, r Range, yield func(Entry) bool) erro
 				}
 				break
 			}
-			e, err := registerEntry(src, name, read)
+			e, err := registerEntry(src, key, name, read)
 			if err != nil {
 				return err
 			}
 			if e == nil {
 				continue
 			}
-			if n++; !yield(*e) || n == r.Limit {
+			if n++; !yield(*e) || n == limit {
 				return nil
 			}
 		}
@@ -133,12 +139,12 @@ func scan(ctx context.Context, src source, r Range, yield func(Entry) bool) erro
 }
 
 // registerEntry returns the entry of a register, nil if it is absent.
-func registerEntry(src source, name []byte, read func() (crdt.Siblings, error)) (*Entry, error) {
+func registerEntry(src source, key, name []byte, read func() (crdt.Siblings, error)) (*Entry, error) {
 	s, err := read()
 	if err != nil {
 		return nil, err
 	}
-	w := fold(src, name, s)
+	w := fold(src, outerName(key), s)
 	if len(w.Shown) == 0 {
 		return nil, nil
 	}
@@ -162,12 +168,12 @@ func compositeEntry(src source, key, name, rest []byte) (*Entry, error) {
 		return nil, nil
 	}
 	stem := key[:len(key)-len(rest)+2]
-	for _, read := range src.heads(stem, crdt.PrefixEnd(stem)) {
+	for k, read := range src.heads(stem, crdt.PrefixEnd(stem)) {
 		s, err := read()
 		if err != nil {
 			return nil, err
 		}
-		if present(mark, s) {
+		if present(leafMark(k[len(stem)-2:]), s, src.millis()) {
 			return &Entry{Key: bytes.Clone(name), Type: typ}, nil
 		}
 	}
@@ -190,15 +196,23 @@ func typeOfMark(m crdt.Mark) Type {
 	return ""
 }
 
-// present reports whether an element of a composite is there.
-func present(m crdt.Mark, s crdt.Siblings) bool {
+// present reports whether an element of a composite, of that innermost mark, is
+// there at a moment.
+func present(m crdt.Mark, s crdt.Siblings, millis int64) bool {
 	switch m {
 	case crdt.MarkCounter:
 		return !crdt.FoldSlot(s).IsFloored()
+	case crdt.MarkAddSet:
+		return crdt.InAddWins(s)
 	case crdt.MarkRemSet:
 		return crdt.InRemoveWins(s)
+	case crdt.MarkList:
+		return len(listValues(s)) > 0
+	case crdt.MarkMap:
+		_, ok := crdt.Fold(s, crdt.LWW, millis).Value()
+		return ok
 	}
-	return len(s.Live()) > 0
+	return false // records that are no elements
 }
 
 // Snapshot is the state of a namespace at one moment, to be read for as long

@@ -120,14 +120,21 @@ func (t *Txn) heads(start, end []byte) iter.Seq2[[]byte, func() (crdt.Siblings, 
 		}
 		inRange := func(k string) bool { return k >= string(start) && (end == nil || k < string(end)) }
 		for key, e := range t.batch.Heads(start, end) {
-			for len(own) > 0 && own[0] <= string(key) {
+			for len(own) > 0 && own[0] < string(key) {
 				k := own[0]
 				own = own[1:]
 				if inRange(k) && !emit(k) {
 					return
 				}
 			}
-			if _, replaced := t.pending[string(key)]; !replaced && !yield(key, e.Siblings) {
+			if len(own) > 0 && own[0] == string(key) {
+				own = own[1:]
+			}
+			if t.pending[string(key)] != nil { // maybe only since the scan began
+				if !emit(string(key)) {
+					return
+				}
+			} else if !yield(key, e.Siblings) {
 				return
 			}
 		}

@@ -91,6 +91,11 @@ type KV interface {
 // Snapshot is a read transaction with a life of its own.
 type Snapshot interface {
 	Tx
+	// Err returns why reads of this snapshot may have answered "nothing" where
+	// there is something: damage that was met, poison, or its end. Whoever
+	// draws a conclusion from a miss asks it first. View and Update return it
+	// by themselves.
+	Err() error
 	// Release ends the snapshot. It is idempotent.
 	Release()
 }

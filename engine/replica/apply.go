@@ -163,13 +163,14 @@ func (b *Batch) evict(key []byte, dot crdt.Dot) error {
 // MarkUnknown notes dots whose versions damage has taken: they leave the
 // advertised clock, so that a peer sends them again (KERNEL K3). Dots that are
 // not in the clock are ignored.
-func (b *Batch) MarkUnknown(dots []crdt.Dot) error {
-	for _, d := range dots {
-		if !b.r.clock.Has(d) {
+func (b *Batch) MarkUnknown(dots crdt.Clock) error {
+	for _, r := range dots.Replicas() {
+		lost := b.r.clock.Of(r).Intersect(dots.Of(r))
+		if lost.IsEmpty() {
 			continue
 		}
-		b.r.unknown.Add(d)
-		if err := b.putSet(metaUnknown, d.Replica, b.r.unknown.Of(d.Replica)); err != nil {
+		b.r.unknown.Merge(crdt.ClockOf(r, lost))
+		if err := b.putSet(metaUnknown, r, b.r.unknown.Of(r)); err != nil {
 			return err
 		}
 	}

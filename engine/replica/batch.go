@@ -162,7 +162,7 @@ func (b *Batch) covers(v *crdt.Version, s sibling, dot crdt.Dot) (bool, error) {
 	if errors.Is(err, ErrCorrupt) {
 		// What the damaged sibling covers is lost until a peer sends it again:
 		// v joins, which loses nothing, and the dot leaves the advertised clock.
-		return false, b.MarkUnknown([]crdt.Dot{dot})
+		return false, b.MarkUnknown(crdt.ClockOf(dot.Replica, crdt.NewSeqSet(crdt.Interval{Lo: dot.Seq, Hi: dot.Seq})))
 	}
 	if err != nil {
 		return false, err

@@ -162,7 +162,7 @@ func (n *node) siblings(key string) (out crdt.Siblings) {
 func (n *node) verify() {
 	n.t.Helper()
 	n.view(func(v *View) {
-		n.must(v.Verify(func(p Problem) { n.t.Errorf("verify: %s %q %s: %v", p.What, p.Key, p.Dot, p.Err) }, func(int) {}))
+		n.must(v.Verify(func(p Problem) { n.t.Errorf("verify: %s %q %s: %v", p.What, p.Key, p.Dot, p.Err) }, func(int) error { return nil }))
 	})
 }
 

@@ -21,9 +21,12 @@ type Problem struct {
 // Verify checks the whole namespace: every head and the version behind it by
 // digest, every journal record by checksum, and that clock = live + dead. It
 // calls report for each finding and step after every key or record. It never
-// stops at damage; an error is one of the store itself. O(everything).
-func (v *View) Verify(report func(Problem), step func(n int)) error {
-	liveDots := v.verifyHeads(report, step)
+// stops at damage; an error is one of the store itself, or one of step. O(everything).
+func (v *View) Verify(report func(Problem), step func(n int) error) error {
+	liveDots, err := v.verifyHeads(report, step)
+	if err != nil {
+		return err
+	}
 	died, err := v.verifyJournal(report, step)
 	if err != nil {
 		return err
@@ -67,11 +70,13 @@ func dots(c crdt.Clock) []crdt.Dot {
 }
 
 // verifyHeads checks every head and what it names, and returns the live dots.
-func (v *View) verifyHeads(report func(Problem), step func(int)) crdt.Clock {
+func (v *View) verifyHeads(report func(Problem), step func(int) error) (crdt.Clock, error) {
 	seqs := map[crdt.ReplicaID][]uint64{} // in key order: sorted at the end, in one go
 	var previous []byte
 	for key, e := range v.Heads(nil, nil) {
-		step(1)
+		if err := step(1); err != nil {
+			return crdt.Clock{}, err
+		}
 		if previous != nil && bytes.Compare(previous, key) >= 0 {
 			report(Problem{What: "head", Key: slices.Clone(key), Err: damaged("head", 0, "keys out of order")})
 		}
@@ -99,16 +104,18 @@ func (v *View) verifyHeads(report func(Problem), step func(int)) crdt.Clock {
 			out.AddRange(r, n, n)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // verifyJournal checks every record and returns the dots that the records
 // after the views' mark made dead.
-func (v *View) verifyJournal(report func(Problem), step func(int)) (crdt.Clock, error) {
+func (v *View) verifyJournal(report func(Problem), step func(int) error) (crdt.Clock, error) {
 	died := crdt.NewClock()
 	c := v.journal.Cursor()
 	for k, b := c.First(); k != nil; k, b = c.Next() {
-		step(1)
+		if err := step(1); err != nil {
+			return died, err
+		}
 		if len(k) != 8 {
 			report(Problem{What: "journal key", Err: damaged("journal key", uint64(len(k)), "not 8 bytes")})
 			continue
@@ -159,10 +166,9 @@ func (v *View) allDead(report func(Problem)) (crdt.Clock, error) {
 			report(Problem{What: "dead chunk", Err: err})
 			continue
 		}
-		for it := m.Iterator(); it.HasNext(); {
-			n := chunk<<deadChunkBits + uint64(it.Next())
-			out.AddRange(ids[id], n, n)
-		}
+		set := crdt.SeqSet{}
+		addRuns(&set, m, chunk<<deadChunkBits)
+		out.Merge(crdt.ClockOf(ids[id], set))
 	}
 	return out, nil
 }

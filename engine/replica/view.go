@@ -112,8 +112,7 @@ func (d *Damage) Error() string { return fmt.Sprintf("version %s: %v", d.Dot, d.
 func (d *Damage) Unwrap() error { return d.Err }
 
 // Heads yields the stored keys from start on (before end, if that is not nil)
-// in order, with their siblings, and stops at the first error, which it yields.
-// skip may be called with a key to go on from there.
+// in order, with their siblings.
 func (rd *Reader) Heads(start, end []byte) iter.Seq2[[]byte, HeadEntry] {
 	return func(yield func([]byte, HeadEntry) bool) {
 		c := rd.heads.Cursor()
@@ -129,6 +128,35 @@ func (rd *Reader) Heads(start, end []byte) iter.Seq2[[]byte, HeadEntry] {
 			k, v = c.Next()
 		}
 	}
+}
+
+// Conflicts yields the stored keys from start on (before end, if that is not
+// nil) that are registers with concurrent values, in order.
+func (rd *Reader) Conflicts(start, end []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		c := rd.tx.Bucket(rd.names.conflicts).Cursor()
+		for k, _ := c.Seek(start); k != nil && (end == nil || bytes.Compare(k, end) < 0); k, _ = c.Next() {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// LastHead returns the last stored key from start on and before end, nil if
+// there is none. O(log n).
+func (rd *Reader) LastHead(start, end []byte) []byte {
+	c := rd.heads.Cursor()
+	k, _ := c.Seek(end)
+	if k == nil {
+		k, _ = c.Last()
+	} else {
+		k, _ = c.Prev()
+	}
+	if bytes.Compare(k, start) < 0 {
+		return nil
+	}
+	return k
 }
 
 // HeadEntry is one key of a scan; its versions are read only when asked for.
@@ -291,6 +319,9 @@ func (v *View) Clock() crdt.Clock {
 	}
 	return v.clock.Minus(v.unknown)
 }
+
+// Unknown returns the dots that damage has taken: neither live nor dead.
+func (v *View) Unknown() crdt.Clock { return v.unknown }
 
 // Gone returns the gone marks (KERNEL K4).
 func (v *View) Gone() crdt.Clock { return v.gone }

@@ -23,7 +23,7 @@ type Host interface {
 	// and gone marks, all in one transaction that is durable on return.
 	Apply(namespace string, versions []*crdt.Version, adopt *Adoption) (replica.Applied, error)
 	// Lost is told of versions that damage has taken from this node.
-	Lost(namespace string, dots []crdt.Dot)
+	Lost(namespace string, dots crdt.Clock)
 	// Epoch changes whenever the node restarts.
 	Epoch() uint64
 }
@@ -46,6 +46,10 @@ type Snapshot interface {
 	Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error]
 	// Tail reads the journal after an arrival: see replica.View.
 	Tail(after uint64, limit int, change func(replica.Change) error, seen func(crdt.Dot), adopted func(crdt.Clock)) (uint64, error)
+	// DeadWithin returns those of the given dots that are known to be dead.
+	DeadWithin(dots crdt.Clock) (crdt.Clock, error)
+	// Err returns why reads may have missed something.
+	Err() error
 	Release()
 }
 

@@ -57,7 +57,6 @@ type stream struct {
 	next func() (*crdt.Version, error, bool)
 	stop func()
 	held *crdt.Version // did not fit into the last batch
-	lost []crdt.Dot
 }
 
 func (sp *space) stop() {
@@ -187,7 +186,7 @@ func (s *Session) onState(payload []byte) error {
 		return err
 	}
 	st := &stream{snap: snap}
-	st.next, st.stop = iter.Pull2(snap.Missing(m.Clock, func(d crdt.Dot) { st.lost = append(st.lost, d) }))
+	st.next, st.stop = iter.Pull2(snap.Missing(m.Clock, func(crdt.Dot) {})) // finishStream finds what is lost
 	sp.phase, sp.stream = reconcile, st
 	sp.has, sp.cursor = m.Clock, snap.Arrival()
 	sp.report.Peer, sp.report.Tier = m.Node, "clocks"
@@ -247,19 +246,22 @@ func (sp *space) flush(number uint64) {
 }
 
 // finishStream ends the reconcile's stream: the receiver may adopt what the
-// snapshot's clock knew, less what could not be read.
+// snapshot knows to be dead. A dot of its clock that was neither sent nor is
+// known to be dead is damage here: nobody adopts it (KERNEL K3).
 func (sp *space) finishStream() error {
 	st := sp.stream
 	sp.flush(0)
-	adopt := st.snap.Clock().Minus(sp.has)
-	if len(st.lost) > 0 {
-		lost := crdt.NewClock()
-		for _, d := range st.lost {
-			lost.Add(d)
-		}
-		adopt = adopt.Minus(lost)
-		sp.s.host.Lost(sp.name, st.lost)
-		sp.report.Lost += len(st.lost)
+	rest := st.snap.Clock().Minus(sp.has)
+	adopt, err := st.snap.DeadWithin(rest)
+	if err == nil {
+		err = st.snap.Err()
+	}
+	if err != nil {
+		return err
+	}
+	if lost := rest.Minus(adopt); !lost.IsEmpty() {
+		sp.s.host.Lost(sp.name, lost)
+		sp.report.Lost += int(lost.Count())
 	}
 	sp.has.Merge(adopt)
 	m := wire.Done{NS: sp.index, Number: 0, Adopt: adopt, Gone: st.snap.Gone()}

@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"context"
+	"iter"
+
+	"bzzz/crdt"
+	"bzzz/engine/replica"
+)
+
+// Conflicts yields the registers under a prefix that hold more than one value
+// side by side, in order, with all their siblings. It stops at the first error.
+// O(conflicts): they are indexed. A Put, or a PutIf with the record's token,
+// resolves a conflict on every replica.
+func (ns *Namespace) Conflicts(ctx context.Context, prefix []byte) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		stopped := false
+		err := ns.view(ctx, func(src source) error {
+			rd := src.(*reading).rd
+			for key := range rd.Conflicts(rangeOf(prefix)) {
+				name, rest, err := crdt.SplitName(key)
+				if err != nil {
+					return &replica.Damage{Err: err}
+				}
+				if hasMark(rest) {
+					continue // a map's field: its map shows it
+				}
+				s, err := rd.Siblings(key)
+				if err != nil {
+					return err
+				}
+				if stopped = !yield(newRecord(src, name, s), nil); stopped {
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil && !stopped {
+			yield(Record{}, err)
+		}
+	}
+}

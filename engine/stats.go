@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"bzzz/crdt"
+	"bzzz/engine/replica"
+	"bzzz/store"
+)
+
+// Stats is what a store holds.
+type Stats struct {
+	Path       string           `json:"path"`
+	InstanceID string           `json:"instance_id"`
+	ReplicaID  string           `json:"replica_id"` // writes go under it; "" before the first
+	FileBytes  int64            `json:"file_bytes"` // of the store on its medium
+	FreeBytes  int64            `json:"free_bytes"` // of them, free for reuse
+	Namespaces []NamespaceStats `json:"namespaces"`
+}
+
+// NamespaceStats is what a namespace holds.
+type NamespaceStats struct {
+	Name string `json:"name"`
+	replica.Counts
+	Replicas   int       `json:"replicas"`    // that ever wrote, as far as is known
+	ClockBytes int       `json:"clock_bytes"` // of the clock as it is sent
+	LastStamp  time.Time `json:"last_stamp"`  // high-water mark of the clock
+	Root       string    `json:"root"`        // hexadecimal; empty if a version is damaged
+	Damaged    uint64    `json:"damaged"`     // versions known to be damaged, to be had from a peer
+}
+
+// Stats returns what the store holds. O(keys) for roots that changed since
+// they were last asked for.
+func (db *DB) Stats(ctx context.Context) (Stats, error) {
+	names, err := db.Namespaces(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	id := db.InstanceID()
+	out := Stats{Path: db.Path(), InstanceID: hex.EncodeToString(id[:])}
+	if self := db.ReplicaID(); !self.IsZero() {
+		out.ReplicaID = self.String()
+	}
+	if sizer, ok := db.kv.(store.Sizer); ok {
+		if out.FileBytes, out.FreeBytes, err = sizer.Size(); err != nil {
+			return out, err
+		}
+	}
+	for _, name := range names {
+		ns := db.find(name)
+		if ns == nil {
+			continue // dropped meanwhile
+		}
+		s, err := ns.stats(ctx)
+		if err != nil {
+			return out, err
+		}
+		out.Namespaces = append(out.Namespaces, s)
+	}
+	return out, nil
+}
+
+func (ns *Namespace) stats(ctx context.Context) (NamespaceStats, error) {
+	s := NamespaceStats{Name: ns.name}
+	err := ns.fullView(ctx, func(v *replica.View) error {
+		s.Counts = v.Counts()
+		s.Replicas = v.Clock().Len()
+		s.ClockBytes = len(v.Clock().Append(nil))
+		s.LastStamp = v.HLC().Time()
+		s.Damaged = v.Unknown().Count()
+		if root, err := ns.rootOf(v); err == nil {
+			s.Root = hex.EncodeToString(root[:])
+		}
+		return nil
+	})
+	return s, err
+}
+
+// Problem is one finding of Verify.
+type Problem struct {
+	Namespace string
+	What      string // what was looked at: "version", "head", "journal record", ...
+	Key       []byte // the stored key's name, if it is known
+	Version   string // "replica:seq", if it is known
+	Err       error  // what is wrong; matches ErrCorrupt
+}
+
+// String describes the problem in a line. The key is quoted.
+func (p Problem) String() string {
+	s := fmt.Sprintf("%s: %s", p.Namespace, p.What)
+	if p.Key != nil {
+		s += fmt.Sprintf(" %q", p.Key)
+	}
+	if p.Version != "" {
+		s += " " + p.Version
+	}
+	return s + ": " + p.Err.Error()
+}
+
+// VerifyReport is what Verify found.
+type VerifyReport struct {
+	Checked  int // keys and journal records
+	Problems []Problem
+	Noted    int // damaged versions that the next sync asks peers for
+}
+
+// maxProblems bounds the findings of one Verify that are kept.
+const maxProblems = 10_000
+
+// Verify checks everything: each key and the version behind it by digest, each
+// journal record by checksum, and that what is known is either live or dead.
+// Damaged versions are noted, unless the DB is read-only, so that the next sync
+// with a peer that has them repairs them. progress, if not nil, is called with
+// the number of keys and records checked, now and then. An error is one of the
+// store itself; damage is in the report. Reads and writes go on meanwhile.
+// O(everything).
+func (db *DB) Verify(ctx context.Context, progress func(done int)) (VerifyReport, error) {
+	names, err := db.Namespaces(ctx)
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	var out VerifyReport
+	for _, name := range names {
+		ns := db.find(name)
+		if ns == nil {
+			continue
+		}
+		lost, err := ns.verify(ctx, &out, progress)
+		if err != nil {
+			return out, err
+		}
+		if !lost.IsEmpty() && !db.opts.ReadOnly {
+			if err := ns.markUnknown(ctx, lost); err != nil {
+				return out, err
+			}
+			out.Noted += int(lost.Count())
+		}
+	}
+	return out, nil
+}
+
+// verifyStride is how many keys and records pass between calls of progress.
+const verifyStride = 4096
+
+func (ns *Namespace) verify(ctx context.Context, out *VerifyReport, progress func(int)) (lost crdt.Clock, err error) {
+	lost = crdt.NewClock()
+	err = ns.fullView(ctx, func(v *replica.View) error {
+		return v.Verify(func(p replica.Problem) {
+			if p.Lost {
+				lost.Add(p.Dot)
+			}
+			if len(out.Problems) >= maxProblems {
+				return
+			}
+			found := Problem{Namespace: ns.name, What: p.What, Err: p.Err}
+			if p.Key != nil {
+				found.Key = p.Key
+				if name, _, err := crdt.SplitName(p.Key); err == nil {
+					found.Key = name
+				}
+			}
+			if p.Dot.Seq != 0 {
+				found.Version = p.Dot.String()
+			}
+			out.Problems = append(out.Problems, found)
+		}, func(n int) error {
+			out.Checked += n
+			if out.Checked%verifyStride == 0 {
+				if progress != nil {
+					progress(out.Checked)
+				}
+				return ctx.Err()
+			}
+			return nil
+		})
+	})
+	return lost, err
+}
+
+// CollectReport is what Collect did.
+type CollectReport struct {
+	Keys    int   `json:"keys"`    // looked at
+	Removed int   `json:"removed"` // superseded versions
+	Bytes   int64 `json:"bytes"`   // of their records
+}
+
+// collectBatch is how many keys one transaction of Collect looks at, so that
+// writers wait a few milliseconds at most.
+const collectBatch = 1000
+
+// Collect removes superseded versions that neither rule of keep (zero fields:
+// the DB's own Retention) retains, in bounded transactions beside other work.
+// Live versions and tombstones stay. The room is reused by later writes.
+func (db *DB) Collect(ctx context.Context, keep Retention) (CollectReport, error) {
+	setDefault(&keep.Versions, db.opts.Retention.Versions)
+	setDefault(&keep.Age, db.opts.Retention.Age)
+	since := crdt.MaxHLC
+	if keep.Age > 0 {
+		since = crdt.HLCFromTime(time.Now().Add(-keep.Age))
+	}
+	rule := replica.Retention{Versions: max(keep.Versions, 0), Since: since}
+	names, err := db.Namespaces(ctx)
+	if err != nil {
+		return CollectReport{}, err
+	}
+	var out CollectReport
+	for _, name := range names {
+		if ns := db.find(name); ns != nil {
+			if err := ns.collect(ctx, rule, &out); err != nil {
+				return out, err
+			}
+		}
+	}
+	return out, nil
+}
+
+func (ns *Namespace) collect(ctx context.Context, rule replica.Retention, out *CollectReport) error {
+	var next []byte
+	for first := true; first || next != nil; first = false {
+		var part replica.Collected
+		err := ns.db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
+			b, err := g.batch(ns)
+			if err != nil {
+				return err, nil
+			}
+			part, err = b.Collect(next, rule, collectBatch)
+			return err, err
+		}})
+		if err != nil {
+			return err
+		}
+		out.Keys += part.Keys
+		out.Removed += part.Removed
+		out.Bytes += part.Bytes
+		next = part.Next
+	}
+	return nil
+}
