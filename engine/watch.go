@@ -85,6 +85,7 @@ type queued struct {
 // EventReset.
 func (ns *Namespace) Watch(ctx context.Context, prefix []byte, since string) (*Watcher, error) {
 	w := &Watcher{ns: ns, prefix: crdt.AppendName(nil, prefix)}
+	foreign := false
 	err := ns.fullView(ctx, func(v *replica.View) error {
 		w.journal = v.Journal()
 		if since == "" {
@@ -96,11 +97,12 @@ func (ns *Namespace) Watch(ctx context.Context, prefix []byte, since string) (*W
 			return err
 		}
 		w.after, w.clock = c.arrival, c.clock
-		if c.journal != w.journal || c.arrival < v.Collected() || c.arrival > v.Arrival() {
-			return w.reset()
-		}
+		foreign = c.journal != w.journal || c.arrival < v.Collected() || c.arrival > v.Arrival()
 		return nil
 	})
+	if err == nil && foreign {
+		err = w.reset()
+	}
 	return w, err
 }
 
@@ -190,9 +192,6 @@ func (w *Watcher) fill(ctx context.Context) (progress bool, err error) {
 		}, func(c crdt.Clock) {
 			w.queue = append(w.queue, queued{silent: true, adopted: []crdt.Clock{c}})
 		})
-		if errors.Is(err, ErrNotRetained) {
-			return w.reset()
-		}
 		if err != nil {
 			return err
 		}
@@ -201,7 +200,10 @@ func (w *Watcher) fill(ctx context.Context) (progress bool, err error) {
 		}
 		return nil
 	})
-	return progress || w.catchUp != nil, err
+	if errors.Is(err, ErrNotRetained) { // outside: transactions must not nest
+		return true, w.reset()
+	}
+	return progress, err
 }
 
 // reset begins the catch-up of a cursor that cannot be resumed: the live
