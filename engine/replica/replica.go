@@ -192,7 +192,10 @@ func (r *Replica) load(tx store.Tx) error {
 	if err != nil {
 		return fmt.Errorf("namespace %q: %w", r.cfg.Name, err)
 	}
-	r.ids, r.journal, r.state = v.ids, v.journal, v.state
+	if r.ids == nil { // else it is the same table, which readers look at
+		r.ids = v.ids
+	}
+	r.journal, r.state = v.journal, v.state
 	r.clock, r.gone, r.unknown = v.clock, v.gone, v.unknown
 	r.stale = false
 	if r.delta, err = replayDelta(v.Reader.journal, r.state.mark, r.ids); err != nil {

@@ -37,6 +37,16 @@ func (r *Replica) Reader(tx store.Tx) (*Reader, error) {
 	return rd, nil
 }
 
+// Err returns why reads may have missed something: damage that the store met,
+// poison, or the end of the transaction. View and Update return it by
+// themselves; a snapshot's reader asks before it draws a conclusion from a miss.
+func (rd *Reader) Err() error {
+	if t, ok := rd.tx.(interface{ Err() error }); ok {
+		return t.Err()
+	}
+	return nil
+}
+
 // Siblings returns the siblings of a stored key, none if it has no entry. Each
 // is verified against its digest: damage is an error that matches ErrCorrupt
 // and names the version. Two look-ups and a hash a sibling.
@@ -71,7 +81,7 @@ func (rd *Reader) load(key []byte, s sibling) (*crdt.Version, error) {
 	}
 	v := &rec.version
 	digest := v.Digest()
-	if [digestLen]byte(digest[:digestLen]) != s.digest || !bytes.Equal(v.Key, key) {
+	if [digestLen]byte(digest[:digestLen]) != s.digest || !bytes.Equal(v.Key, key) || v.Dot != rd.dotOf(s) || v.Kind != s.kind {
 		return nil, &Damage{Dot: rd.dotOf(s), Err: &errs.Corruption{
 			What: fmt.Sprintf("version %s", rd.dotOf(s)), Want: hex.EncodeToString(s.digest[:]) + "...",
 			Got: hex.EncodeToString(digest[:]), Hint: hintVerify,
@@ -358,6 +368,9 @@ func (v *View) Counts() Counts {
 // too. O(keys).
 func (v *View) Root() (merkle.Digest, error) {
 	s, err := v.Subtree(nil)
+	if err == nil {
+		err = v.Err()
+	}
 	if err != nil {
 		return merkle.Digest{}, err
 	}
