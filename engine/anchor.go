@@ -11,8 +11,8 @@ import (
 )
 
 // anchor is a small file in a volatile directory outside the data's volume. It
-// names the store's last commit and the incarnation that made it, and is
-// locked while the store is open. A store whose anchor does not name exactly
+// names the store's last commit, by the stamp drawn for it, and the incarnation
+// that made it, and is locked while the store is open. A store whose anchor does not name exactly
 // its state has gone back in time, was copied, or lost its anchor with a
 // reboot: then the replica id is drawn anew before the first write, so that no
 // dot is ever used twice (docs/DESIGN.md, "Identity").
@@ -23,12 +23,12 @@ import (
 type anchor struct {
 	f           *os.File
 	incarnation [8]byte // as found at open
-	commit      uint64
-	clean       bool // Close wrote it
-	valid       bool // found, whole and ours
+	stamp       [8]byte // of the last commit
+	clean       bool    // Close wrote it
+	valid       bool    // found, whole and ours
 }
 
-// anchorSize: incarnation 8 | commit number u64 | clean u8 | crc32c u32.
+// anchorSize: incarnation 8 | stamp 8 | clean u8 | crc32c u32.
 const anchorSize = 8 + 8 + 1 + 4
 
 // openAnchor opens and locks the anchor of a store in dir ("" = the system's
@@ -62,7 +62,7 @@ func openAnchor(dir string, instance [16]byte, data string) (*anchor, error) {
 	if n, _ := f.ReadAt(b, 0); n == anchorSize && crcOK(b[:n]) {
 		a.valid = true
 		a.incarnation = [8]byte(b)
-		a.commit = binary.BigEndian.Uint64(b[8:])
+		a.stamp = [8]byte(b[8:])
 		a.clean = b[16] == 1
 	}
 	return a, nil
@@ -78,20 +78,23 @@ var crcTable = crc32.MakeTable(crc32.Castagnoli)
 // vouches reports whether the anchor names exactly this incarnation and commit.
 // A store that may lose commits (any durability but always) is vouched for
 // only after a clean end.
-func (a *anchor) vouches(incarnation [8]byte, commit uint64, always bool) bool {
+func (a *anchor) vouches(incarnation, stamp [8]byte, always bool) bool {
 	return a != nil && a.valid && incarnation != [8]byte{} && a.incarnation == incarnation &&
-		a.commit == commit && (always || a.clean)
+		a.stamp == stamp && (always || a.clean)
 }
 
-// write names the state after a commit; it is called before the commit is
-// acknowledged.
-func (a *anchor) write(incarnation [8]byte, commit uint64, clean bool) error {
+// write names the state that a commit leads to. It is called before the commit:
+// a stamp names one attempt, so should that fail, or the process die in
+// between, the anchor names no state that there is. (Written after it, a
+// process that died in between would leave an anchor that vouches for older
+// copies of the store, which lack what that commit used.)
+func (a *anchor) write(incarnation, stamp [8]byte, clean bool) error {
 	if a == nil {
 		return nil
 	}
 	b := make([]byte, 0, anchorSize)
 	b = append(b, incarnation[:]...)
-	b = binary.BigEndian.AppendUint64(b, commit)
+	b = append(b, stamp[:]...)
 	if clean {
 		b = append(b, 1)
 	} else {
@@ -100,6 +103,13 @@ func (a *anchor) write(incarnation [8]byte, commit uint64, clean bool) error {
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crcTable))
 	_, err := a.f.WriteAt(b, 0)
 	return err
+}
+
+// void makes the anchor vouch for nothing.
+func (a *anchor) void() {
+	if a != nil {
+		a.f.Truncate(0) // if that fails too, a later write may succeed
+	}
 }
 
 // close releases the lock.

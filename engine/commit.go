@@ -65,7 +65,7 @@ func (db *DB) submit(ctx context.Context, r *request) error {
 	case <-db.ended:
 		// The committer empties the queue before it ends; whatever it did not
 		// see never happened.
-		db.workers.Wait()
+		<-db.drained
 		select {
 		case err = <-r.done:
 		default:
@@ -80,6 +80,7 @@ func (db *DB) submit(ctx context.Context, r *request) error {
 
 // commitLoop is the committer: the only goroutine that writes to the store.
 func (db *DB) commitLoop() {
+	defer close(db.drained)
 	var next *request // taken from the queue, but not for the last group
 	for {
 		if next == nil {
@@ -136,9 +137,6 @@ type group struct {
 	batches map[*Namespace]*replica.Batch
 	views   []*Namespace // to be brought up to date
 	after   []func()     // once committed
-	txID    uint64
-	renewed bool // a fresh replica id was drawn in this transaction
-	names   bool // the set of namespaces changed
 }
 
 func newGroup(db *DB) *group {
@@ -189,14 +187,14 @@ func (db *DB) commitGroup(reqs []*request) {
 	}
 }
 
-// commit runs work and commits. An error of work leaves the store as it was;
-// one of the commit itself poisons the DB.
+// commit runs work and commits. An error of work, or damage that it met, leaves
+// the store as it was; one of the commit itself poisons the DB.
 func (g *group) commit(work func() error) error {
 	db := g.db
-	inWork := true
+	var stamp [8]byte
 	oldID, oldVouched := db.id, db.vouched
-	err := db.kv.Update(func(tx store.Tx) error {
-		g.tx, g.txID = tx, tx.ID()
+	err := db.kv.Update(func(tx store.Tx) (err error) {
+		g.tx = tx
 		if work != nil {
 			if err := work(); err != nil {
 				return err
@@ -212,31 +210,42 @@ func (g *group) commit(work func() error) error {
 				return err
 			}
 		}
-		inWork = false
-		return nil
-	})
-	switch {
-	case err == nil:
-	case inWork:
-		g.undo(oldID, oldVouched)
+		if stamp, err = putStamp(tx); err == nil {
+			db.writeAnchor(stamp)
+		}
 		return err
-	default:
+	})
+	if errors.Is(err, ErrPoisoned) {
 		return db.poison(err)
 	}
+	if err != nil { // the store is as it was
+		g.undo(oldID, oldVouched)
+		return err
+	}
+	db.stamp = stamp
 	for _, b := range g.batches {
 		b.Done()
 	}
 	db.publishSelf()
 	db.dirtyNow.Store(true)
-	if err := db.anchor.write(db.id.incarnation, g.txID, false); err != nil {
-		// Without its word the next open takes a fresh id, which is safe.
-		db.opts.Logger.Warn("anchor not written", "error", err)
-	}
 	for _, f := range g.after {
 		f()
 	}
 	db.changed.fire()
 	return nil
+}
+
+// writeAnchor announces a commit to the anchor, unless its id may be in use
+// elsewhere: that is never vouched for.
+func (db *DB) writeAnchor(stamp [8]byte) {
+	if !db.vouched {
+		return
+	}
+	if err := db.anchor.write(db.id.incarnation, stamp, false); err != nil {
+		// Without its word the next open takes a fresh id, which is safe.
+		db.opts.Logger.Warn("anchor not written", "error", err)
+		db.anchor.void()
+	}
 }
 
 // undo takes back what a failed transaction changed in memory.

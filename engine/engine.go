@@ -38,17 +38,19 @@ type DB struct {
 	closing    bool
 
 	ended   chan struct{} // closed when Close begins
+	drained chan struct{} // closed when the committer has ended
 	workers sync.WaitGroup
 	closed  sync.Once
 	closeE  error
 
 	poisoned atomic.Pointer[error]
 	self     atomic.Pointer[crdt.ReplicaID] // id.replica(), for readers
-	changed  broadcast // after every commit
+	changed  broadcast                      // after every commit
 
 	// The committer's alone.
 	id       identity
-	vouched  bool // the id may be used
+	stamp    [8]byte // of the last commit
+	vouched  bool    // the id may be used
 	dirtyNow atomic.Bool
 }
 
@@ -68,7 +70,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 	}
 	db := &DB{
 		opts: o, dir: dir, kv: kv, namespaces: map[string]*Namespace{},
-		queue: make(chan *request, 256), ended: make(chan struct{}),
+		queue: make(chan *request, 256), ended: make(chan struct{}), drained: make(chan struct{}),
 	}
 	db.changed.init()
 	if err := db.load(); err != nil {
@@ -121,12 +123,11 @@ func (db *DB) load() error {
 	if err := db.initIfEmpty(); err != nil {
 		return err
 	}
-	var commit uint64
 	err := db.kv.View(func(tx store.Tx) (err error) {
 		if db.id, err = loadIdentity(tx); err != nil {
 			return err
 		}
-		commit = tx.ID()
+		copy(db.stamp[:], tx.Bucket(bucketDB).Get(keyStamp))
 		return db.loadNamespaces(tx)
 	})
 	db.publishSelf()
@@ -143,7 +144,7 @@ func (db *DB) load() error {
 		db.opts.Logger.Warn("anchor unusable, a fresh replica id will be taken", "error", err)
 		db.anchor = nil
 	}
-	db.vouched = db.anchor.vouches(db.id.incarnation, commit, db.opts.Durability == DurableAlways)
+	db.vouched = db.anchor.vouches(db.id.incarnation, db.stamp, db.opts.Durability == DurableAlways)
 	if db.vouched {
 		for _, ns := range db.namespaces {
 			ns.replica.SetSelf(db.id.replica())
@@ -250,6 +251,7 @@ func (db *DB) poison(cause error) error {
 	}
 	if db.poisoned.CompareAndSwap(nil, &err) {
 		db.opts.Logger.Error("commit failed, store poisoned", "error", cause)
+		db.changed.fire() // whoever waits for a change has to hear of it
 	}
 	return *db.poisoned.Load()
 }
@@ -276,8 +278,11 @@ func (db *DB) finish() error {
 	if db.poisoned.Load() == nil && !db.opts.ReadOnly {
 		err = db.catchUpAll()
 	}
-	err = errors.Join(err, db.kv.Close(), db.anchor.close())
-	return errs.Wrap("engine.Close", db.dir, err)
+	closed := db.kv.Close()
+	if closed == nil && db.vouched && db.poisoned.Load() == nil && !db.opts.ReadOnly {
+		err = errors.Join(err, db.anchor.write(db.id.incarnation, db.stamp, true))
+	}
+	return errs.Wrap("engine.Close", db.dir, errors.Join(err, closed, db.anchor.close()))
 }
 
 // closeLag is how far the views may lag when Close leaves them: replaying so
@@ -294,15 +299,9 @@ func (db *DB) catchUpAll() error {
 		}
 	}
 	if len(g.views) == 0 {
-		if db.anchor == nil || !db.vouched {
-			return nil
-		}
-		return db.kv.View(func(tx store.Tx) error { return db.anchor.write(db.id.incarnation, tx.ID(), true) })
+		return nil
 	}
-	if err := g.commit(nil); err != nil {
-		return err
-	}
-	return db.anchor.write(db.id.incarnation, g.txID, true)
+	return g.commit(nil)
 }
 
 func (db *DB) syncLoop() {

@@ -23,6 +23,7 @@ var (
 	keyInstance    = []byte("instance")    // 16 random bytes: this store
 	keyTag         = []byte("tag")         // 8 bytes: this node
 	keyIncarnation = []byte("incarnation") // 8 random bytes: the id it writes under
+	keyStamp       = []byte("stamp")       // 8 random bytes: the last commit
 	keyNextNS      = []byte("next")        // number of the next namespace
 )
 
@@ -84,6 +85,13 @@ func loadIdentity(tx store.Tx) (identity, error) {
 	}
 	copy(id.incarnation[:], b.Get(keyIncarnation))
 	return id, nil
+}
+
+// putStamp gives the transaction a name that no other commit of this store or
+// of a copy has: numbers agree by chance once two copies went on apart.
+func putStamp(tx store.Tx) ([8]byte, error) {
+	stamp := random[[8]byte]()
+	return stamp, tx.Bucket(bucketDB).Put(keyStamp, append([]byte(nil), stamp[:]...))
 }
 
 // renew draws a fresh incarnation and stores it. No id drawn before is used

@@ -50,18 +50,7 @@ func (l List) Insert(ctx context.Context, index int, values ...[]byte) error {
 // Append puts values, in their order, at the end. O(log n) a value.
 func (l List) Append(ctx context.Context, values ...[]byte) error {
 	return l.update(ctx, func(t *Txn) error {
-		stem := l.stem(crdt.MarkList)
-		last := crdt.Position(bytes.TrimPrefix(t.lastKey(stem, crdt.PrefixEnd(stem)), stem))
-		if len(last) > 0 && crdt.ValidatePosition(last) != nil {
-			n, err := l.count(ctx, t)
-			if err != nil {
-				return err
-			}
-			if last, _, err = l.gap(ctx, t, n); err != nil {
-				return err
-			}
-		}
-		return l.insert(t, last, nil, values)
+		return l.insert(t, l.ends(t).last, nil, values)
 	})
 }
 
@@ -69,8 +58,7 @@ func (l List) Append(ctx context.Context, values ...[]byte) error {
 // value.
 func (l List) Prepend(ctx context.Context, values ...[]byte) error {
 	return l.update(ctx, func(t *Txn) error {
-		stem := l.stem(crdt.MarkList)
-		return l.insert(t, nil, l.next(t, stem), values)
+		return l.insert(t, nil, l.ends(t).first, values)
 	})
 }
 
@@ -248,6 +236,32 @@ func (l List) next(src source, key []byte) crdt.Position {
 	return nil
 }
 
+// listEnds are the first and the last position in a list, be they of elements
+// or of ones that were deleted; nil if there are none.
+type listEnds struct{ first, last crdt.Position }
+
+// ends returns the ends of the list as the transaction sees it. O(log n), as
+// long as nobody has put a malformed key behind the last.
+func (l List) ends(t *Txn) *listEnds {
+	stem := l.stem(crdt.MarkList)
+	if e := t.lists[string(stem)]; e != nil {
+		return e
+	}
+	e := &listEnds{first: l.next(t, stem)}
+	e.last = e.first
+	for key := t.batch.LastHead(stem, crdt.PrefixEnd(stem)); key != nil; key = t.batch.LastHead(stem, key) {
+		if pos := crdt.Position(key[len(stem):]); crdt.ValidatePosition(pos) == nil {
+			e.last = bytes.Clone(pos)
+			break
+		}
+	}
+	if t.lists == nil {
+		t.lists = map[string]*listEnds{}
+	}
+	t.lists[string(stem)] = e
+	return e
+}
+
 // insert writes values as new elements between two positions.
 func (l List) insert(t *Txn, left, right crdt.Position, values [][]byte) error {
 	if len(values) == 0 {
@@ -265,11 +279,17 @@ func (l List) insert(t *Txn, left, right crdt.Position, values [][]byte) error {
 	if err != nil {
 		return err
 	}
-	stem := l.stem(crdt.MarkList)
+	stem, ends := l.stem(crdt.MarkList), l.ends(t)
 	for i, p := range positions {
 		if err := t.set(append(stem[:len(stem):len(stem)], p...), crdt.Insert, values[i], nil, false); err != nil {
 			return err
 		}
+	}
+	if first := positions[0]; ends.first == nil || bytes.Compare(first, ends.first) < 0 {
+		ends.first = first
+	}
+	if last := positions[len(positions)-1]; bytes.Compare(last, ends.last) > 0 {
+		ends.last = last
 	}
 	return nil
 }
@@ -361,16 +381,4 @@ func listValues(s crdt.Siblings) [][]byte {
 // related reports whether two versions of one key descend from a common one.
 func related(a, b *crdt.Version) bool {
 	return slices.ContainsFunc(a.Context, func(p crdt.Parent) bool { return b.Context.Seq(p.Replica) > 0 })
-}
-
-// lastKey returns the last stored key of a range that the transaction sees,
-// nil if there is none. O(log n + pending writes).
-func (t *Txn) lastKey(start, end []byte) []byte {
-	last := bytes.Clone(t.batch.LastHead(start, end))
-	for k := range t.pending {
-		if k >= string(start) && k < string(end) && k > string(last) {
-			last = []byte(k)
-		}
-	}
-	return last
 }

@@ -65,9 +65,11 @@ func (ns *Namespace) Scan(ctx context.Context, r Range) iter.Seq2[Entry, error] 
 func (t *Txn) Scan(r Range) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		stopped := false
-		err := scan(t.ctx, t, r, func(e Entry) bool {
-			stopped = !yield(e, nil)
-			return !stopped
+		err := t.view(t.ctx, func(src source) error {
+			return scan(t.ctx, src, r, func(e Entry) bool {
+				stopped = !yield(e, nil)
+				return !stopped
+			})
 		})
 		if err != nil && !stopped {
 			yield(Entry{}, err)
@@ -254,19 +256,34 @@ func (s *Snapshot) Close() { s.snap.Release() }
 func (s *Snapshot) Mark() Mark { return s.mark }
 
 // Get is Namespace.Get on the snapshot.
-func (s *Snapshot) Get(key []byte) ([]byte, error) { return get(&s.reading, key) }
+func (s *Snapshot) Get(key []byte) ([]byte, error) {
+	value, err := get(&s.reading, key)
+	return value, s.judge(err)
+}
 
 // GetAll is Namespace.GetAll on the snapshot.
-func (s *Snapshot) GetAll(key []byte) (Record, error) { return getAll(&s.reading, key) }
+func (s *Snapshot) GetAll(key []byte) (Record, error) {
+	r, err := getAll(&s.reading, key)
+	return r, s.judge(err)
+}
+
+// judge returns err, or why the store could not answer, which then looked like
+// an absent key: damage, poison, or the snapshot's end.
+func (s *Snapshot) judge(err error) error {
+	if why := s.snap.Err(); why != nil {
+		return why
+	}
+	return err
+}
 
 // Scan is Namespace.Scan on the snapshot.
 func (s *Snapshot) Scan(ctx context.Context, r Range) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		stopped := false
-		err := scan(ctx, &s.reading, r, func(e Entry) bool {
+		err := s.judge(scan(ctx, &s.reading, r, func(e Entry) bool {
 			stopped = !yield(e, nil)
 			return !stopped
-		})
+		}))
 		if err != nil && !stopped {
 			yield(Entry{}, err)
 		}

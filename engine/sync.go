@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bzzz/crdt"
@@ -119,21 +120,42 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	s := session.New(session.Config{
 		Initiator: initiator, Namespaces: opts.Namespaces, Live: opts.Live, Salt: random[[8]byte](), Zstd: wire.NewZstd(),
 	}, h)
-	defer s.Close()
-	d := &driver{db: db, s: s, stream: stream, opts: opts, initiator: initiator, inbox: newInbox(), started: started}
+	d := &driver{
+		db: db, s: s, stream: stream, opts: opts, initiator: initiator, inbox: newInbox(), started: started,
+		ended: make(chan struct{}),
+	}
+	d.lastRead.Store(started.UnixNano())
 	stop := context.AfterFunc(ctx, func() { stream.Close() })
 	defer stop()
-	var reader sync.WaitGroup
-	reader.Go(d.read)
+	var helpers sync.WaitGroup
+	helpers.Go(d.read)
+	helpers.Go(func() { d.watch(ctx, cancel) })
 	err := d.run(ctx)
-	stream.Close()
+	s.Close() // its snapshot is not to be held while the peer takes its time
+	cause := context.Cause(ctx)
+	d.finish(ctx)
+	cancel(nil)
 	d.inbox.close()
-	reader.Wait()
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	helpers.Wait()
+	if err != nil && cause != nil {
+		err = cause
 	}
 	return newSyncReport(s.Report(), time.Since(started)), err
 }
+
+// Of a session's life signs.
+const (
+	// pingInterval is how long a side stays silent at most: a quarter of
+	// maxSilence, so that a few may come late.
+	pingInterval = 15 * time.Second
+	// maxSilence is how long a peer may be silent before the session is given
+	// up. A stream does not tell of a peer that vanished while nothing is sent
+	// to it. Long enough for the root of a large namespace or a slow disk.
+	maxSilence = 60 * time.Second
+	// maxLinger is how long the end of a session waits for the peer's: it has
+	// then read the last frames.
+	maxLinger = 5 * time.Second
+)
 
 // driver moves a session's frames over a stream. One goroutine reads, one
 // drives the session and writes; the inbox between them never makes the reader
@@ -146,6 +168,52 @@ type driver struct {
 	initiator bool
 	inbox     *inbox
 	started   time.Time
+	lastRead  atomic.Int64  // when something arrived, Unix nanoseconds
+	ended     chan struct{} // closed when nothing more will be read
+}
+
+// watch ends the session when the DB is closed or the peer has been silent for
+// too long, also while the driver is stuck in a write.
+func (d *driver) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	t := time.NewTicker(pingInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.db.ended:
+			cancel(ErrClosed)
+			return
+		case <-t.C:
+			if silent := time.Since(time.Unix(0, d.lastRead.Load())); silent > maxSilence {
+				cancel(fmt.Errorf("peer silent for %v: %w", silent.Round(time.Second), ErrUnavailable))
+				return
+			}
+		}
+	}
+}
+
+// finish ends the stream so that the peer gets what was written.
+func (d *driver) finish(ctx context.Context) {
+	if half, ok := d.stream.(interface{ CloseWrite() error }); ok && ctx.Err() == nil && half.CloseWrite() == nil {
+		t := time.NewTimer(maxLinger)
+		defer t.Stop()
+		select {
+		case <-d.ended:
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	d.stream.Close()
+}
+
+// Read reads the stream and notes that it lives.
+func (d *driver) Read(b []byte) (int, error) {
+	n, err := d.stream.Read(b)
+	if n > 0 {
+		d.lastRead.Store(time.Now().UnixNano())
+	}
+	return n, err
 }
 
 // run drives the session until it is done.
@@ -153,6 +221,8 @@ func (d *driver) run(ctx context.Context) error {
 	if err := d.s.Start(); err != nil {
 		return err
 	}
+	ping := time.NewTicker(pingInterval)
+	defer ping.Stop()
 	reported := false
 	for {
 		changed := d.db.changed.wait() // before looking, so that nothing is missed
@@ -170,24 +240,37 @@ func (d *driver) run(ctx context.Context) error {
 			}
 		}
 		if more {
+			select {
+			case <-changed: // nobody will say so again
+				d.s.Notify("")
+			default:
+			}
 			continue
+		}
+		if err := d.inbox.failed(); err != nil {
+			return d.end(err)
 		}
 		select {
 		case <-d.inbox.ready:
 		case <-changed:
 			d.s.Notify("")
-		case <-d.db.ended:
-			return ErrClosed
+		case <-ping.C:
+			d.s.Ping()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := d.inbox.failed(); err != nil {
-			if errors.Is(err, io.EOF) && d.s.Reconciled() {
-				return nil // the initiator is done
-			}
-			return err
-		}
 	}
+}
+
+// end returns what the end of the stream means.
+func (d *driver) end(err error) error {
+	switch {
+	case !errors.Is(err, io.EOF):
+		return fmt.Errorf("stream: %w", err)
+	case d.s.Reconciled():
+		return nil // the peer is done
+	}
+	return fmt.Errorf("stream: ended before the reconcile did: %w", ErrUnavailable)
 }
 
 // step takes in what has arrived, makes some output and writes it. more says
@@ -219,7 +302,8 @@ func (d *driver) fail(err error) error {
 
 // read feeds the inbox until the stream ends.
 func (d *driver) read() {
-	r := wire.NewReader(d.stream)
+	defer close(d.ended)
+	r := wire.NewReader(d)
 	for {
 		f, err := r.Next()
 		if err != nil {
@@ -296,9 +380,6 @@ func (b *inbox) failed() error {
 	defer b.mu.Unlock()
 	if len(b.frames) > 0 {
 		return nil
-	}
-	if b.err != nil && !errors.Is(b.err, io.EOF) {
-		return fmt.Errorf("stream: %w", b.err)
 	}
 	return b.err
 }

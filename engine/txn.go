@@ -44,7 +44,8 @@ type Txn struct {
 	batch   *replica.Batch
 	now     crdt.HLC
 	pending map[string]*pending
-	local   map[string][]byte // node-local records
+	local   map[string][]byte    // node-local records
+	lists   map[string]*listEnds // of the lists it inserted into, by stem
 	size    int
 	done    bool
 }
@@ -105,6 +106,9 @@ func (t *Txn) home() *Namespace { return t.ns }
 func (t *Txn) millis() int64    { return t.now.Time().UnixMilli() }
 
 func (t *Txn) siblings(key []byte) (crdt.Siblings, error) {
+	if t.done {
+		return nil, fmt.Errorf("transaction has ended: %w", ErrClosed)
+	}
 	if p := t.pending[string(key)]; p != nil {
 		return crdt.Siblings{&p.version}, nil
 	}
@@ -113,6 +117,9 @@ func (t *Txn) siblings(key []byte) (crdt.Siblings, error) {
 
 func (t *Txn) heads(start, end []byte) iter.Seq2[[]byte, func() (crdt.Siblings, error)] {
 	return func(yield func([]byte, func() (crdt.Siblings, error)) bool) {
+		if t.done {
+			return // update, view and siblings say so
+		}
 		own := slices.Sorted(maps.Keys(t.pending)) // as of now
 		emit := func(k string) bool {
 			p := t.pending[k]

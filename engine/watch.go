@@ -33,7 +33,7 @@ type Event struct {
 	Type EventType
 	Key  []byte // the name; for an element of a composite, the composite's
 	// Element tells that the change is inside a composite: Mark says of which
-	// kind, Part is the component behind it.
+	// kind, Part is the stored form of what lies behind it.
 	Element bool
 	Mark    crdt.Mark
 	Part    []byte
@@ -269,6 +269,9 @@ func (w *Watcher) event(v *crdt.Version, concurrent bool) (Event, bool) {
 		e.Type = EventDelete
 	}
 	if mark, part, ok := crdt.SplitMark(rest); ok {
+		if mark == crdt.MarkListBind {
+			return Event{}, false // the list's own business
+		}
 		e.Element, e.Mark, e.Part = true, mark, bytes.Clone(part)
 	}
 	return e, true

@@ -192,6 +192,7 @@ func (b *Batch) forget(d crdt.Dot) {
 func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	r := b.r
 	fresh := dots.Minus(r.clock)
+	fresh.Merge(dots.Meet(r.unknown)) // damage had taken them: now they are known to be dead
 	for _, id := range fresh.Replicas() {
 		theirs := fresh.Of(id)
 		if theirs.Max() > r.clock.Of(id).Max()+maxJump {
@@ -218,8 +219,14 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	if err := b.journal.Put(arrivalKey(r.state.arrival), rec); err != nil {
 		return Applied{}, err
 	}
+	for _, id := range r.unknown.Replicas() {
+		if lost := r.unknown.Of(id); !fresh.Of(id).IsEmpty() {
+			r.unknown.Set(id, lost.Minus(fresh.Of(id)))
+			b.healed[id] = true
+		}
+	}
 	r.clock.Merge(fresh)
-	r.delta.died.Merge(fresh)
+	r.delta.dieAll(fresh)
 	return Applied{Adopted: int(fresh.Count())}, nil
 }
 

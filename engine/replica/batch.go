@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -22,7 +23,7 @@ type Batch struct {
 	meta      store.Bucket
 	conflicts store.Bucket
 	expiry    store.Bucket
-	buf       []byte
+	buf       []byte // what the store was given: see reserve
 }
 
 // Begin starts a batch in a write transaction. now is this node's physical
@@ -139,6 +140,9 @@ func (b *Batch) insert(v *crdt.Version) error {
 		dot := crdt.Dot{Replica: r.ids.at(s.id), Seq: s.seq}
 		if v.Covers(dot) {
 			replaced = append(replaced, superseded{s.id, s.seq, s.arrival})
+			if r.unknown.Has(dot) {
+				b.forget(dot) // damage took it, but now it is known to be dead
+			}
 			continue
 		}
 		covered, err := b.covers(v, s, dot)
@@ -201,10 +205,11 @@ func (b *Batch) store(v *crdt.Version, h *head, before tally, replaced []superse
 			arrival, id, v.Dot.Seq, v.Kind, [digestLen]byte(digest[:digestLen]),
 		})
 	}
-	b.buf = appendVersionRecord(b.buf[:0], RecordVersion, flags, v, arrival,
-		func(r crdt.ReplicaID) uint32 { return b.r.ids.byID[r] }, replaced, orphans)
-	// The store may keep what it is given until the commit.
-	if err := b.journal.Put(arrivalKey(arrival), slices.Clone(b.buf)); err != nil {
+	b.reserve(len(v.Key) + len(v.Value) + recordRoom)
+	number := b.keep(binary.BigEndian.AppendUint64(b.buf, arrival))
+	record := b.keep(appendVersionRecord(b.buf, RecordVersion, flags, v, arrival,
+		func(r crdt.ReplicaID) uint32 { return b.r.ids.byID[r] }, replaced, orphans))
+	if err := b.journal.Put(number, record); err != nil {
 		return err
 	}
 	if err := b.putHead(v.Key, h, before); err != nil {
@@ -217,6 +222,24 @@ func (b *Batch) store(v *crdt.Version, h *head, before tally, replaced []superse
 	b.dirty[v.Dot.Replica] = true
 	r.delta.version(r.ids, v.Dot, arrival, dead, replaced)
 	return nil
+}
+
+// recordRoom is what a usual record takes besides key and value.
+const recordRoom = 128
+
+// reserve makes room for n bytes that the store may keep until the commit: one
+// allocation serves many records.
+func (b *Batch) reserve(n int) {
+	if cap(b.buf)-len(b.buf) < n {
+		b.buf = make([]byte, 0, max(n, min(2*cap(b.buf), 64<<10)))
+	}
+}
+
+// keep returns what grown has behind b.buf, which it was appended to.
+func (b *Batch) keep(grown []byte) []byte {
+	start := len(b.buf)
+	b.buf = grown
+	return grown[start:len(grown):len(grown)]
 }
 
 // putHead writes a key's entry and moves the namespace's counters.
@@ -242,7 +265,8 @@ func (b *Batch) putHead(key []byte, h *head, before tally) error {
 	if len(h.siblings) == 0 {
 		return b.heads.Delete(key)
 	}
-	return b.heads.Put(key, h.append(nil))
+	b.reserve(h.maxLen())
+	return b.heads.Put(key, b.keep(h.append(b.buf)))
 }
 
 // intern returns the number of a replica, giving it one if it has none.

@@ -46,6 +46,11 @@ func (h *head) append(b []byte) []byte {
 	return b
 }
 
+// maxLen is the most bytes that append appends.
+func (h *head) maxLen() int {
+	return binary.MaxVarintLen64 + len(h.siblings)*(3*binary.MaxVarintLen64+1+digestLen) + len(h.orphans)*binary.MaxVarintLen64
+}
+
 // decodeHead reads an entry; b may be nil for a key without one. It reuses the
 // slices of h.
 func decodeHead(b []byte, h *head) error {

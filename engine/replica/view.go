@@ -17,19 +17,19 @@ import (
 // transaction, so many Readers may work beside the one writer, each for one
 // goroutine. What it returns points into the transaction's bytes.
 type Reader struct {
-	cfg     Config
+	cfg     *Config
 	tx      store.Tx
 	ids     *idTable
 	heads   store.Bucket
 	journal store.Bucket
-	names   names
+	names   *names
 	head    head
-	rec     record
+	walk    *journalWalk // of a scan in a read transaction
 }
 
 // Reader returns a Reader on tx. ErrNotFound if the namespace was dropped.
 func (r *Replica) Reader(tx store.Tx) (*Reader, error) {
-	rd := &Reader{cfg: r.cfg, tx: tx, ids: r.ids, names: r.names}
+	rd := &Reader{cfg: &r.cfg, tx: tx, ids: r.ids, names: &r.names}
 	rd.heads, rd.journal = tx.Bucket(r.names.heads), tx.Bucket(r.names.journal)
 	if rd.heads == nil || rd.journal == nil {
 		return nil, fmt.Errorf("namespace %q: %w", r.cfg.Name, ErrNotFound)
@@ -100,9 +100,12 @@ func (rd *Reader) dotOf(s sibling) crdt.Dot {
 
 // record reads and decodes a version record of the journal.
 func (rd *Reader) record(arrival uint64) (*record, error) {
-	var key [8]byte
-	binary.BigEndian.PutUint64(key[:], arrival)
-	b := rd.journal.Get(key[:])
+	var b []byte
+	if rd.walk != nil {
+		b = rd.walk.at(arrival)
+	} else {
+		b = rd.journal.Get(arrivalKey(arrival))
+	}
 	if b == nil {
 		return nil, damaged("journal record", arrival, "missing")
 	}
@@ -125,6 +128,9 @@ func (d *Damage) Unwrap() error { return d.Err }
 // in order, with their siblings.
 func (rd *Reader) Heads(start, end []byte) iter.Seq2[[]byte, HeadEntry] {
 	return func(yield func([]byte, HeadEntry) bool) {
+		if rd.walk == nil && !rd.tx.Writable() { // a write would misplace its cursor
+			rd.walk = &journalWalk{bucket: rd.journal, c: rd.journal.Cursor()}
+		}
 		c := rd.heads.Cursor()
 		k, v := c.Seek(start)
 		if len(start) == 0 {
@@ -271,7 +277,7 @@ func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 		}
 	}
 	l.Reader = &Reader{
-		cfg: r.cfg, tx: tx, ids: l.ids, names: r.names,
+		cfg: &r.cfg, tx: tx, ids: l.ids, names: &r.names,
 		heads: tx.Bucket(r.names.heads), journal: tx.Bucket(r.names.journal),
 	}
 	return l, nil

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -37,7 +38,25 @@ func (d *delta) die(dot crdt.Dot) {
 	d.died.Add(dot)
 }
 
-// replayDelta derives from the journal what its records after mark changed.
+// dieAll makes a set of dots dead. Either side may be far larger than the other.
+func (d *delta) dieAll(dots crdt.Clock) {
+	d.died.Merge(dots)
+	if dots.Count() > uint64(len(d.lived)) {
+		maps.DeleteFunc(d.lived, func(dot crdt.Dot, _ uint64) bool { return dots.Has(dot) })
+		return
+	}
+	for _, r := range dots.Replicas() {
+		for _, run := range dots.Of(r).Runs() {
+			for n := run.Lo; n <= run.Hi; n++ {
+				delete(d.lived, crdt.Dot{Replica: r, Seq: n})
+			}
+		}
+	}
+}
+
+// replayDelta derives from the journal what its records after mark changed. A
+// damaged record says nothing: its dot is then neither live nor dead, which is
+// what damage looks like (KERNEL K3), and the rest goes on.
 func replayDelta(journal store.Bucket, mark uint64, ids *idTable) (delta, error) {
 	d := newDelta()
 	c := journal.Cursor()
@@ -48,19 +67,18 @@ func replayDelta(journal store.Bucket, mark uint64, ids *idTable) (delta, error)
 		arrival := binary.BigEndian.Uint64(k)
 		switch recordKind(v) {
 		case RecordVersion:
-			rec, err := decodeVersionRecord(v, arrival, ids)
-			if err != nil {
-				return d, err
+			if rec, err := decodeVersionRecord(v, arrival, ids); err == nil {
+				d.version(ids, rec.version.Dot, arrival, rec.flags&flagDeadOnArrival != 0, rec.replaced)
 			}
-			d.version(ids, rec.version.Dot, arrival, rec.flags&flagDeadOnArrival != 0, rec.replaced)
 		case RecordAdoption:
-			dots, err := decodeAdoption(v, arrival)
-			if err != nil {
-				return d, err
+			if dots, err := decodeAdoption(v, arrival); err == nil {
+				d.dieAll(dots)
 			}
-			d.died.Merge(dots)
 		case RecordBackfill, RecordDrop, RecordCollection:
 		default:
+			if _, err := unseal(v, "journal record", arrival); err != nil {
+				continue
+			}
 			return d, fmt.Errorf("journal record %d of kind %d: %w", arrival, recordKind(v), ErrUnsupported)
 		}
 	}
@@ -132,7 +150,12 @@ func (r *Replica) catchUp(tx store.Tx) error {
 	if err := r.catchUpDead(tx.Bucket(r.names.dead)); err != nil {
 		return err
 	}
-	r.delta = newDelta()
+	if len(r.delta.lived) > 2*ViewBatch {
+		r.delta = newDelta()
+	} else {
+		clear(r.delta.lived) // keeps its room for the next round
+		r.delta.died = crdt.NewClock()
+	}
 	r.state.mark = r.state.arrival
 	return nil
 }
@@ -192,7 +215,7 @@ func (r *Replica) catchUpDots(dots store.Bucket) error {
 	}
 	for _, id := range r.delta.died.Replicas() {
 		for _, run := range r.delta.died.Of(id).Runs() {
-			live = append(live, splitRun(r.ids.byID[id], run)...)
+			live = appendRemovals(live, dots, r.ids.byID[id], run)
 		}
 	}
 	slices.SortFunc(live, func(a, b dotChange) int {
@@ -223,13 +246,17 @@ type dotChange struct {
 	arrival uint64
 }
 
-// splitRun cuts a run of removed dots at the borders of blocks.
-func splitRun(id uint32, run crdt.Interval) []dotChange {
-	var out []dotChange
-	for lo := run.Lo; lo <= run.Hi; {
-		hi := min(run.Hi, lo|(1<<dotBlockBits-1))
-		out = append(out, dotChange{id: id, lo: lo, hi: hi})
-		lo = hi + 1
+// appendRemovals appends the removal of a run from the blocks that there are: a
+// run may be far longer than what was ever live.
+func appendRemovals(out []dotChange, dots store.Bucket, id uint32, run crdt.Interval) []dotChange {
+	c := dots.Cursor()
+	for k, _ := c.Seek(blockKey(id, run.Lo>>dotBlockBits)); len(k) == 12; k, _ = c.Next() {
+		block := binary.BigEndian.Uint64(k[4:])
+		first, last := block<<dotBlockBits, block<<dotBlockBits|(1<<dotBlockBits-1)
+		if binary.BigEndian.Uint32(k) != id || first > run.Hi {
+			break
+		}
+		out = append(out, dotChange{id: id, lo: max(run.Lo, first), hi: min(run.Hi, last)})
 	}
 	return out
 }

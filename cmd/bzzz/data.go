@@ -1,0 +1,305 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bzzz/crdt"
+	"bzzz/engine"
+	"bzzz/internal/cliout"
+)
+
+func newPutCmd(a *app) *cobra.Command {
+	var file, contentType, seen string
+	var ttl duration
+	cmd := &cobra.Command{
+		Use:   "put KEY [VALUE | -]",
+		Short: "Write a value under a key",
+		Long: `Write a value under a key: from the command line, from --file, or from stdin
+(- or no VALUE). A value is at most 64 KiB. The store and the namespace are made
+if they are not there.
+
+The value replaces everything this store holds under the key; what other stores
+write without having seen it stands beside it after a sync.
+
+--if writes only if the key still is as it was read: TOKEN is the token that
+"get -o json" prints, "none" stands for a key that was never written. Otherwise
+nothing is written and the exit code is 4.`,
+		Example: `  bzzz put greeting hello
+  bzzz put --file report.txt --type text/plain reports/today
+  date | bzzz put --ttl 2h last-seen
+  bzzz put --if none lock "$HOSTNAME"`,
+		Args: keyed(cobra.RangeArgs(1, 2)),
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "file", "", "read the value from this file")
+	f.Var(&ttl, "ttl", "hide the value after this time (such as 90s, 2h, 30d)")
+	f.StringVar(&contentType, "type", "", "media type to keep with the value")
+	f.StringVar(&seen, "if", "", "write only if the key's token is this, or \"none\"")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		opts := []engine.WriteOption{engine.ContentType(contentType)}
+		if cmd.Flags().Changed("ttl") {
+			opts = append(opts, engine.TTL(time.Duration(ttl)))
+		}
+		token, err := tokenFlag(cmd, "if")
+		if err != nil {
+			return err
+		}
+		value, err := a.value(cmd, args[1:], file)
+		if err != nil {
+			return err
+		}
+		return a.inNamespace(cmd, creating, func(ns *engine.Namespace) error {
+			return a.put(cmd, ns, []byte(args[0]), value, token, opts)
+		})
+	}
+	return cmd
+}
+
+// put writes a value and, but for people, prints what stands there now.
+func (a *app) put(cmd *cobra.Command, ns *engine.Namespace, key, value []byte, seen *engine.Token, opts []engine.WriteOption) error {
+	ctx := cmd.Context()
+	var err error
+	if seen != nil {
+		err = ns.PutIf(ctx, key, value, *seen, opts...)
+	} else {
+		err = ns.Put(ctx, key, value, opts...)
+	}
+	if err != nil || a.p.Format() == cliout.Table {
+		return conflictNext(key, err)
+	}
+	r, err := ns.GetAll(ctx, key)
+	if err != nil {
+		return err
+	}
+	return a.printRecord(r)
+}
+
+// tokenFlag returns the token that a flag gives, nil if it does not.
+func tokenFlag(cmd *cobra.Command, name string) (*engine.Token, error) {
+	text, err := cmd.Flags().GetString(name)
+	if err != nil || !cmd.Flags().Changed(name) {
+		return nil, err
+	}
+	token := engine.NoToken
+	if text != "none" {
+		if token, err = engine.ParseToken(text); err != nil {
+			return nil, usage(cmd, "--%s: %w (\"none\" for a key that was never written)", name, err)
+		}
+	}
+	return &token, nil
+}
+
+// conflictNext names the command that shows what a conditional write met.
+func conflictNext(key []byte, err error) error {
+	if !errors.Is(err, engine.ErrConflict) {
+		return err
+	}
+	return cliout.WithNext(err, fmt.Sprintf("bzzz get %s -o json shows the value and the token it has now", cliout.Safe(string(key))))
+}
+
+// value reads the value of a put: the argument, a file, or stdin.
+func (a *app) value(cmd *cobra.Command, args []string, file string) ([]byte, error) {
+	switch {
+	case file != "" && len(args) > 0:
+		return nil, usage(cmd, "a VALUE and --file: give one of the two")
+	case file != "":
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, inputError(err)
+		}
+		defer f.Close()
+		return readValue(f, file)
+	case len(args) == 1 && args[0] != "-":
+		return []byte(args[0]), nil
+	case len(args) == 0 && isTerminal(a.in):
+		return nil, usage(cmd, "no value: give VALUE, --file, or - to type it")
+	}
+	return readValue(a.in, "stdin")
+}
+
+// readValue reads at most what fits into a value.
+func readValue(r io.Reader, source string) ([]byte, error) {
+	value, err := io.ReadAll(io.LimitReader(r, crdt.MaxValue+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	if len(value) > crdt.MaxValue {
+		return nil, fmt.Errorf("%s: a value above %v: %w", source, cliout.Bytes(crdt.MaxValue), engine.ErrTooLarge)
+	}
+	return value, nil
+}
+
+func isTerminal(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	return ok && cliout.IsTerminal(f)
+}
+
+func newGetCmd(a *app) *cobra.Command {
+	var at, out string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "get KEY",
+		Short: "Print the value of a key",
+		Long: `Print the value of a key as it is, or write it to a file. With -o json, print
+the value with the CID, author and time of its version, whether other values
+stand beside it, and the token for "put --if".
+
+--all lists every version that nothing supersedes, the one that is shown first.
+
+` + pointHelp + keyPointHelp,
+		Example: `  bzzz get greeting
+  bzzz get greeting --at 2h
+  bzzz get greeting -o json
+  bzzz get --out report.txt reports/today`,
+		Args: keyed(cobra.ExactArgs(1)),
+	}
+	f := cmd.Flags()
+	f.StringVar(&at, "at", "now", "the value at this point in history")
+	f.BoolVar(&all, "all", false, "list every current version")
+	f.StringVar(&out, "out", "", "write the value to this file")
+	cmd.MarkFlagsMutuallyExclusive("all", "out")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		point, err := pointFlag(cmd, "at", at, true)
+		if err != nil {
+			return err
+		}
+		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
+			r, err := recordAt(cmd, ns, args[0], point)
+			switch {
+			case err != nil:
+				return err
+			case all:
+				rows := a.p.Rows(siblingColumns()...)
+				return errors.Join(a.addSiblings(rows, r), rows.Close())
+			}
+			return a.printValue(r, out)
+		})
+	}
+	return cmd
+}
+
+func newRmCmd(a *app) *cobra.Command {
+	var prefix bool
+	var seen string
+	cmd := &cobra.Command{
+		Use:   "rm (KEY | -r PREFIX)",
+		Short: "Delete a key, or all keys under a prefix",
+		Long: `Delete what stands under a key: a value, counter, set, map or list. It is gone
+from every store this one syncs with, but stays in the history. What others
+wrote without having been seen here stays. A key that is not there is an error
+(exit 3).
+
+-r deletes every key that begins with PREFIX and prints how many there were.`,
+		Example: `  bzzz rm greeting
+  bzzz rm -r reports/
+  bzzz rm --if "$TOKEN" lock`,
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().BoolVarP(&prefix, "recursive", "r", false, "delete every key that begins with PREFIX")
+	cmd.Flags().StringVar(&seen, "if", "", "delete only if the key's token is this")
+	cmd.MarkFlagsMutuallyExclusive("recursive", "if")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		token, err := tokenFlag(cmd, "if")
+		if err != nil {
+			return err
+		}
+		key := []byte(args[0])
+		return a.inNamespace(cmd, writing, func(ns *engine.Namespace) error {
+			switch {
+			case prefix:
+				n, err := ns.DeletePrefix(cmd.Context(), key)
+				if err != nil {
+					return err
+				}
+				return a.p.Object(cliout.Field{Name: "deleted", Value: cliout.Count(n)})
+			case token != nil:
+				return conflictNext(key, ns.DeleteIf(cmd.Context(), key, *token))
+			}
+			n, err := ns.DeleteName(cmd.Context(), key)
+			if err == nil && n == 0 {
+				err = missing(args[0], engine.ErrNotFound)
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+func newLsCmd(a *app) *cobra.Command {
+	var long bool
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "ls [PREFIX]",
+		Short: "List keys",
+		Long: `List the keys that begin with PREFIX in byte order, with what stands under them:
+a register (a value that "put" wrote) with its size, or a number, counter, set,
+map or list.
+
+-l adds when and by whom the value was written, its CID, and whether other
+values stand beside it.`,
+		Example: `  bzzz ls
+  bzzz ls -l reports/
+  bzzz ls --limit 10 -o jsonl`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	cmd.Flags().BoolVarP(&long, "long", "l", false, "show time, author, CID and conflicts")
+	cmd.Flags().IntVar(&limit, "limit", 0, "list at most so many keys (0 = all)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if limit < 0 {
+			return usage(cmd, "--limit %d is negative", limit)
+		}
+		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
+			return a.list(cmd, ns, engine.Range{Prefix: optional(args), Limit: limit}, long)
+		})
+	}
+	return cmd
+}
+
+// list prints the entries of a range.
+func (a *app) list(cmd *cobra.Command, ns *engine.Namespace, r engine.Range, long bool) error {
+	snap, err := ns.Snapshot(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	columns := []string{"key", "type", "size"}
+	if long {
+		columns = append(columns, "time", "conflict", "author", "cid")
+	}
+	rows := a.p.Rows(columns...)
+	for e, err := range snap.Scan(cmd.Context(), r) {
+		if err != nil {
+			return err
+		}
+		values := []any{cliout.Key(e.Key), string(e.Type), nil}
+		if e.Type == engine.TypeRegister {
+			values[2] = cliout.Bytes(len(e.Value))
+		}
+		if long && e.Type == engine.TypeRegister {
+			record, err := snap.GetAll(e.Key)
+			if err != nil {
+				return err
+			}
+			main := record.Shown[0]
+			values = append(values, a.when(main.Time), e.Conflict, a.author(main.Author), main.CID)
+		}
+		if err := rows.Add(values...); err != nil {
+			return err
+		}
+	}
+	return rows.Close()
+}
+
+// optional is an argument that may be missing.
+func optional(args []string) []byte {
+	if len(args) == 0 {
+		return nil
+	}
+	return []byte(args[0])
+}

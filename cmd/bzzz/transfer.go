@@ -1,0 +1,340 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bzzz/engine"
+	"bzzz/internal/cliout"
+	"bzzz/internal/ingest"
+)
+
+const (
+	// chunkRecords is how many records one transaction of an import takes.
+	chunkRecords = 1000
+	// chunkBytes ends a transaction earlier: half of what one may hold, so
+	// that the record that crosses the line still fits.
+	chunkBytes = 8 << 20
+)
+
+func newImportCmd(a *app) *cobra.Command {
+	var columns []string
+	var prefix string
+	cmd := &cobra.Command{
+		Use:   "import FILE|DIR",
+		Short: "Read CSV, JSON lines or a directory tree into the store",
+		Long: `Read records into the store, in transactions of 1,000 (or 8 MiB):
+  .csv .tsv            a row becomes a JSON object under the key that the columns
+                       named by --key make, joined by "/" (default: the first)
+  .jsonl .ndjson .json one {"key":...,"value":...} a line, as export writes it; with
+                       --key any object, under the key that these members make
+  a directory          a file's content under its path
+Files may be packed (.gz). The store and the namespace are made if they are not
+there. A record that is there already with that value is not written again, so an
+import may be repeated.
+
+Malformed input ends the import with exit 1: the file, line and column are named,
+the transaction they are in is not written, and what went in before is printed.
+Files above 64 KiB, links and special files are named and left out (exit 1), the
+rest goes in.`,
+		Example: `  bzzz import --key location,date weather.csv
+  bzzz import --prefix notes/ ~/notes
+  bzzz import backup.jsonl.gz`,
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringSliceVar(&columns, "key", nil, "columns or members whose values make the key")
+	cmd.Flags().StringVar(&prefix, "prefix", "", "put this before every key")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var left ingest.Summary
+		records, err := source(cmd, args[0], columns, &left)
+		if err != nil {
+			return err
+		}
+		return a.inNamespace(cmd, creating, func(ns *engine.Namespace) error {
+			im := &importer{ns: ns, prefix: prefix, started: time.Now(), progress: a.p.Progress("import", "records", 0)}
+			err := im.run(cmd, records)
+			im.progress.Done()
+			if e := im.print(a, left); err == nil {
+				err = e
+			}
+			if err == nil && left.Skipped > 0 {
+				err = cliout.WithNext(fmt.Errorf("left out %d of %d files", left.Skipped, left.Files+left.Skipped),
+					"the rest went in; the files left out are named above")
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+// source returns the records of a file or directory.
+func source(cmd *cobra.Command, path string, columns []string, left *ingest.Summary) (iter.Seq2[ingest.Record, error], error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, inputError(err)
+	}
+	if info.IsDir() {
+		if len(columns) > 0 {
+			return nil, usage(cmd, "--key makes no sense for a directory: the paths are the keys")
+		}
+		return ingest.Tree(path, ingest.Options{}, left), nil
+	}
+	if _, _, err := ingest.Detect(path); err != nil {
+		return nil, err
+	}
+	return ingest.File(path, ingest.Options{KeyColumns: columns}), nil
+}
+
+// importer writes records in transactions and counts them.
+type importer struct {
+	ns       *engine.Namespace
+	prefix   string
+	started  time.Time
+	progress *cliout.Progress
+
+	chunk []ingest.Record
+	size  int
+
+	total        tally
+	transactions int
+}
+
+// tally counts what became of records.
+type tally struct {
+	records, added, replaced, unchanged int
+	bytes                               int64
+}
+
+// run takes in all records. What a faulty chunk holds is not written.
+func (im *importer) run(cmd *cobra.Command, records iter.Seq2[ingest.Record, error]) error {
+	for rec, err := range records {
+		if err != nil {
+			return err
+		}
+		im.chunk = append(im.chunk, rec)
+		im.size += len(rec.Key) + len(rec.Value)
+		if len(im.chunk) == chunkRecords || im.size >= chunkBytes {
+			if err := im.flush(cmd); err != nil {
+				return err
+			}
+		}
+	}
+	return im.flush(cmd)
+}
+
+// flush writes the chunk as one transaction.
+func (im *importer) flush(cmd *cobra.Command) error {
+	if len(im.chunk) == 0 {
+		return nil
+	}
+	var done tally
+	err := im.ns.Update(cmd.Context(), func(t *engine.Txn) error {
+		done = im.total
+		for i := range im.chunk {
+			if err := im.write(t, &im.chunk[i], &done); err != nil {
+				return &ingest.Fault{Pos: im.chunk[i].Pos, Err: err}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	im.progress.Add(int64(len(im.chunk)))
+	im.total, im.chunk, im.size = done, im.chunk[:0], 0
+	im.transactions++
+	return nil
+}
+
+func (im *importer) write(t *engine.Txn, rec *ingest.Record, done *tally) error {
+	key := append([]byte(im.prefix), rec.Key...)
+	old, err := t.Get(key)
+	if err != nil && !errors.Is(err, engine.ErrNotFound) {
+		return err
+	}
+	done.records++
+	done.bytes += int64(len(key) + len(rec.Value))
+	switch {
+	case err != nil:
+		done.added++
+	case bytes.Equal(old, rec.Value):
+		done.unchanged++
+		return nil
+	default:
+		done.replaced++
+	}
+	return t.Put(key, rec.Value)
+}
+
+// print tells what went in and what was left out.
+func (im *importer) print(a *app, left ingest.Summary) error {
+	fields := []cliout.Field{
+		{Name: "records", Value: cliout.Count(im.total.records)},
+		{Name: "added", Value: cliout.Count(im.total.added)},
+		{Name: "replaced", Value: cliout.Count(im.total.replaced)},
+		{Name: "unchanged", Value: cliout.Count(im.total.unchanged)},
+		{Name: "bytes", Value: cliout.Bytes(im.total.bytes)},
+		{Name: "transactions", Value: cliout.Count(im.transactions)},
+	}
+	var out []leftOut
+	for _, s := range left.Skips {
+		out = append(out, leftOut{s.Path, string(s.Reason)})
+	}
+	return a.summary(fields, im.started, left.Skipped, out)
+}
+
+// leftOut names something that was not taken along, and why.
+type leftOut struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// summary prints the fields, the time it took and what was left out: as part
+// of the result for programs, as lines on stderr for people.
+func (a *app) summary(fields []cliout.Field, started time.Time, n int, list []leftOut) error {
+	fields = append(fields, cliout.Field{Name: "seconds", Value: time.Since(started)},
+		cliout.Field{Name: "left_out", Value: cliout.Count(n)})
+	if a.p.Format() != cliout.Table {
+		if list == nil {
+			list = []leftOut{}
+		}
+		return a.p.Object(append(fields, cliout.Field{Name: "left_out_names", Value: list})...)
+	}
+	for _, l := range list {
+		a.p.Note("left out: %s: %s", cliout.Safe(l.Name), l.Reason)
+	}
+	if n > len(list) {
+		a.p.Note("left out: %d more", n-len(list))
+	}
+	return a.p.Object(fields...)
+}
+
+func newExportCmd(a *app) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "export [PREFIX]",
+		Short: "Write values as JSON lines or as files",
+		Long: `Write the values of the keys that begin with PREFIX: as JSON lines to stdout, one
+{"key":...,"value":...} a line, or with --dir as files whose paths are the keys.
+"bzzz import" reads both back byte for byte. A value that is no JSON goes as
+"value_base64".
+
+Counters, sets, maps and lists are left out, and with --dir keys that cannot be
+file names; they are named and the exit code is 1.`,
+		Example: `  bzzz export > backup.jsonl
+  bzzz export reports/ --dir out`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "write files below this directory")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if dir == "" && a.p.Format() == cliout.JSON {
+			return usage(cmd, "export writes JSON lines: use -o jsonl, or --dir")
+		}
+		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
+			ex := &exporter{started: time.Now()}
+			err := ex.run(a, cmd, ns, optional(args), dir)
+			if err == nil && dir != "" {
+				err = ex.print(a, dir)
+			}
+			if err == nil && ex.skipped > 0 {
+				for _, l := range ex.left {
+					if dir == "" {
+						a.p.Note("left out: %s: %s", cliout.Safe(l.Name), l.Reason)
+					}
+				}
+				err = cliout.WithNext(fmt.Errorf("left out %d of %d keys", ex.skipped, ex.skipped+ex.records),
+					"the rest was written; the keys left out are named above")
+			}
+			return err
+		})
+	}
+	return cmd
+}
+
+// exporter writes records and counts them.
+type exporter struct {
+	started time.Time
+	records int
+	bytes   int64
+	skipped int
+	left    []leftOut
+}
+
+// run writes every register under a prefix to stdout or below dir.
+func (ex *exporter) run(a *app, cmd *cobra.Command, ns *engine.Namespace, prefix []byte, dir string) error {
+	var progress *cliout.Progress
+	if f, ok := a.out.(*os.File); dir != "" || !ok || !cliout.IsTerminal(f) {
+		progress = a.p.Progress("export", "keys", 0)
+		defer progress.Done()
+	}
+	write, finish, err := sink(a.out, dir)
+	if err != nil {
+		return err
+	}
+	for e, err := range ns.Scan(cmd.Context(), engine.Range{Prefix: prefix}) {
+		if err != nil {
+			return errors.Join(err, finish())
+		}
+		if err := ex.one(e, write); err != nil {
+			return errors.Join(err, finish())
+		}
+		if progress != nil {
+			progress.Add(1)
+		}
+	}
+	return finish()
+}
+
+// one writes an entry. What cannot be written is left out and named.
+func (ex *exporter) one(e engine.Entry, write func(key, value []byte) error) error {
+	if e.Type != engine.TypeRegister {
+		ex.skip(e.Key, "a "+string(e.Type))
+		return nil
+	}
+	err := write(e.Key, e.Value)
+	switch {
+	case errors.Is(err, engine.ErrInvalid), errors.Is(err, engine.ErrConflict):
+		ex.skip(e.Key, strings.TrimPrefix(err.Error(), "invalid: "))
+		return nil
+	case err != nil:
+		return err
+	}
+	ex.records++
+	ex.bytes += int64(len(e.Value))
+	return nil
+}
+
+func (ex *exporter) skip(key []byte, reason string) {
+	if ex.skipped++; len(ex.left) < ingest.MaxNamed {
+		ex.left = append(ex.left, leftOut{string(key), reason})
+	}
+}
+
+func (ex *exporter) print(a *app, dir string) error {
+	return a.summary([]cliout.Field{
+		{Name: "dir", Value: dir},
+		{Name: "records", Value: cliout.Count(ex.records)},
+		{Name: "bytes", Value: cliout.Bytes(ex.bytes)},
+	}, ex.started, ex.skipped, ex.left)
+}
+
+// sink returns where records go, and what ends it.
+func sink(out io.Writer, dir string) (write func(key, value []byte) error, finish func() error, err error) {
+	if dir == "" {
+		w := ingest.NewWriter(out)
+		return w.Write, w.Flush, nil
+	}
+	d, err := ingest.OpenDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return d.Write, d.Close, nil
+}
