@@ -97,7 +97,7 @@ func Between(left, right Position, writer []byte, fresh uint64) (Position, error
 // Run returns n positions in rising order between left and right, as n calls
 // of Between with the numbers from fresh on would.
 func Run(left, right Position, writer []byte, fresh uint64, n int) ([]Position, error) {
-	if n < 0 || n > MaxSeq {
+	if n < 0 || uint64(n) > MaxSeq {
 		return nil, fmt.Errorf("run of %d list elements: %w", n, ErrInvalid)
 	}
 	var out []Position

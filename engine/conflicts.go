@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"iter"
 
 	"bzzz/crdt"
@@ -20,7 +21,7 @@ func (ns *Namespace) Conflicts(ctx context.Context, prefix []byte) iter.Seq2[Rec
 			for key := range rd.Conflicts(rangeOf(prefix)) {
 				name, rest, err := crdt.SplitName(key)
 				if err != nil {
-					return &replica.Damage{Err: err}
+					return &replica.Damage{Err: fmt.Errorf("conflict index: %w", ErrCorrupt)}
 				}
 				if hasMark(rest) {
 					continue // a map's field: its map shows it
@@ -29,7 +30,11 @@ func (ns *Namespace) Conflicts(ctx context.Context, prefix []byte) iter.Seq2[Rec
 				if err != nil {
 					return err
 				}
-				if stopped = !yield(newRecord(src, name, s), nil); stopped {
+				r := newRecord(src, name, s)
+				if !r.Conflict() {
+					return &replica.Damage{Err: fmt.Errorf("conflict index: key without conflict: %w", ErrCorrupt)}
+				}
+				if stopped = !yield(r, nil); stopped {
 					return nil
 				}
 			}

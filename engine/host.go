@@ -102,6 +102,9 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 		return replica.Applied{}, err
 	}
 	var sum replica.Applied
+	if len(versions) == 0 && (adopt == nil || adopt.Dots.IsEmpty() && adopt.Gone.IsEmpty()) {
+		return sum, nil // not worth a commit
+	}
 	err = h.db.submit(h.ctx, &request{raw: func(g *group) (result, fatal error) {
 		// A dot used twice is resolved by writing one of its versions again.
 		if err := g.db.ensureSelf(g.tx); err != nil {

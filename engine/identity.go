@@ -15,7 +15,7 @@ const fileFormat = 1
 // Buckets and keys that are the DB's own, not a namespace's.
 const (
 	bucketDB         = "db"
-	bucketNamespaces = "namespaces" // name -> number, 4 bytes big-endian
+	bucketNamespaces = "namespaces" // name -> see appendNamespace
 )
 
 var (

@@ -1,10 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
@@ -45,18 +48,41 @@ func bucketPrefix(number uint32) string { return fmt.Sprintf("n%08x/", number) }
 
 // loadNamespaces opens every namespace of the store.
 func (db *DB) loadNamespaces(tx store.Tx) error {
+	known := map[string]bool{}
 	c := tx.Bucket(bucketNamespaces).Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if len(v) != 4 {
-			return fmt.Errorf("namespace table: %w", ErrCorrupt)
+		number, err := decodeNamespace(k, v)
+		if err != nil {
+			return err
 		}
-		ns, err := db.openNamespace(tx, string(k), binary.BigEndian.Uint32(v))
+		ns, err := db.openNamespace(tx, string(k), number)
 		if err != nil {
 			return err
 		}
 		db.namespaces[ns.name] = ns
+		known[bucketPrefix(number)] = true
+	}
+	for name := range tx.Buckets() {
+		prefix, _, found := strings.Cut(name, "/")
+		if name != bucketDB && name != bucketNamespaces && !(found && known[prefix+"/"]) {
+			return fmt.Errorf("bucket %q is of no namespace: %w", name, ErrCorrupt)
+		}
 	}
 	return nil
+}
+
+// appendNamespace returns an entry of the namespace table: number u32 and the
+// CRC32C of name and number.
+func appendNamespace(name string, number uint32) []byte {
+	b := binary.BigEndian.AppendUint32(nil, number)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(append([]byte(name), b...), crcTable))
+}
+
+func decodeNamespace(name, b []byte) (number uint32, err error) {
+	if len(b) != 8 || !bytes.Equal(b, appendNamespace(string(name), binary.BigEndian.Uint32(b))) {
+		return 0, fmt.Errorf("namespace table, entry %q: %w", name, ErrCorrupt)
+	}
+	return binary.BigEndian.Uint32(b), nil
 }
 
 func (db *DB) openNamespace(tx store.Tx, name string, number uint32) (*Namespace, error) {
@@ -148,7 +174,7 @@ func (g *group) createNamespace(name string) (*Namespace, error) {
 	if err := meta.Put(keyNextNS, binary.BigEndian.AppendUint32(nil, number+1)); err != nil {
 		return nil, err
 	}
-	if err := g.tx.Bucket(bucketNamespaces).Put([]byte(name), binary.BigEndian.AppendUint32(nil, number)); err != nil {
+	if err := g.tx.Bucket(bucketNamespaces).Put([]byte(name), appendNamespace(name, number)); err != nil {
 		return nil, err
 	}
 	cfg := replica.Config{Name: name, Prefix: bucketPrefix(number)}
@@ -190,11 +216,15 @@ func (db *DB) DropNamespace(ctx context.Context, name string) error {
 		return err
 	}
 	return db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
-		number := g.tx.Bucket(bucketNamespaces).Get([]byte(name))
-		if len(number) != 4 {
+		entry := g.tx.Bucket(bucketNamespaces).Get([]byte(name))
+		if entry == nil {
 			return fmt.Errorf("namespace %q: %w", name, ErrNotFound), nil
 		}
-		if err := g.dropNamespace(ns, binary.BigEndian.Uint32(number)); err != nil {
+		number, err := decodeNamespace([]byte(name), entry)
+		if err != nil {
+			return err, err
+		}
+		if err := g.dropNamespace(ns, number); err != nil {
 			return err, err
 		}
 		return nil, nil

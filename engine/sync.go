@@ -131,6 +131,7 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	helpers.Go(d.read)
 	helpers.Go(func() { d.watch(ctx, cancel) })
 	err := d.run(ctx)
+	took := time.Since(started) // what follows is a good-bye
 	s.Close() // its snapshot is not to be held while the peer takes its time
 	cause := context.Cause(ctx)
 	d.finish(ctx)
@@ -140,7 +141,7 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	if err != nil && cause != nil {
 		err = cause
 	}
-	return newSyncReport(s.Report(), time.Since(started)), err
+	return newSyncReport(s.Report(), took), err
 }
 
 // Of a session's life signs.

@@ -3,6 +3,8 @@ package main
 import (
 	"math"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +59,9 @@ the machine. Bytes, round trips and flushes are exact.
 
 // bench measures and prints.
 func (a *app) bench(cmd *cobra.Command, cfg bench.Config) error {
+	// A reader that leaves, such as head, must not leave the stores behind.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	cfg.Progress = func(run int, id, title string) {
 		if cfg.Runs > 1 {
 			a.p.Note("run %d of %d: %s %s", run, cfg.Runs, id, title)

@@ -74,7 +74,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 75 try again,
 		&cobra.Group{ID: groupStore, Title: "Store:"})
 	addTo(root, a, groupData, newPutCmd, newGetCmd, newRmCmd, newLsCmd, newWatchCmd, newConflictsCmd, newImportCmd, newExportCmd)
 	addTo(root, a, groupHistory, newLogCmd, newAtCmd, newMarkCmd, newDiffCmd, newRestoreCmd)
-	addTo(root, a, groupStore, newInitCmd, newNsCmd, newStatCmd, newVerifyCmd, newGcCmd, newSyncCmd, newReplayCmd)
+	addTo(root, a, groupStore, newInitCmd, newNsCmd, newStatCmd, newVerifyCmd, newGcCmd, newSyncCmd, newReplayCmd, newDemoCmd, newBenchCmd)
 	addTo(root, a, "", newVersionCmd)
 	a.track(root)
 	return root

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -41,10 +43,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DATA", data)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command takes a second more
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"rc": rc, "setfrom": setFrom, "flip": flip, "cut": cut, "big": big,
+			"rc": rc, "interrupt": interrupt, "setfrom": setFrom, "flip": flip, "cut": cut, "big": big,
 			"lock": lock, "otherformat": otherFormat, "otherprogram": otherProgram, "maketrace": makeTrace,
 		},
 		Condition: func(cond string) (bool, error) {
@@ -74,6 +77,25 @@ func rc(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// interrupt SIGNAL PROGRAM ARGS... runs a program until it has printed a line,
+// sends it INT or TERM, and wants the exit code 130.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "interrupt SIGNAL PROGRAM ARGS...")
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	cmd := exec.Command(path, args[2:]...)
+	cmd.Dir = ts.Getenv("WORK")
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	_, err = bufio.NewReader(out).ReadString('\n')
+	ts.Check(err)
+	ts.Check(cmd.Process.Signal(map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}[args[0]]))
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+		ts.Fatalf("ended with %v, want exit code 130", cmd.ProcessState)
 	}
 }
 

@@ -51,7 +51,7 @@ func (a *app) printStats(s engine.Stats) error {
 	rows := a.p.Rows("namespace", "keys", "versions", "deletes", "conflicts", "damaged", "replicas", "root")
 	for _, n := range s.Namespaces {
 		err := rows.Add(n.Name, cliout.Count(n.Keys), cliout.Count(n.Versions), cliout.Count(n.Tombstones),
-			cliout.Count(n.Conflicts), cliout.Count(n.Damaged), n.Replicas, n.Root)
+			cliout.Count(n.Conflicts), cliout.Count(n.Damaged), n.Replicas, textOrNil(n.Root))
 		if err != nil {
 			return err
 		}

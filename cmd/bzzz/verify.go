@@ -227,7 +227,7 @@ func (v *verification) print(started time.Time) error {
 		err = p.Object(append(fields, cliout.Field{Name: "found", Value: v.problems})...)
 	}
 	if err == nil && v.done.Problems > 0 {
-		err = cliout.WithNext(fmt.Errorf("%d problems found: %w", v.done.Problems, engine.ErrCorrupt),
+		err = cliout.WithNext(fmt.Errorf("%d problem(s) found: %w", v.done.Problems, engine.ErrCorrupt),
 			"keep a copy of the directory; bzzz verify --repair, then bzzz sync with a store that has the data, or restore a backup")
 	}
 	return err

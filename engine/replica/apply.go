@@ -148,16 +148,30 @@ func (b *Batch) evict(key []byte, dot crdt.Dot) error {
 	if !known || entry == nil {
 		return nil
 	}
-	if err := decodeHead(entry, &b.head); err != nil {
+	if err := decodeHead(entry, key, &b.head); err != nil {
 		return err
 	}
 	i := b.head.find(id, dot.Seq)
 	if i < 0 {
 		return nil
 	}
+	if err := b.discard(b.head.siblings[i]); err != nil {
+		return err
+	}
 	before := b.head.tally()
 	b.head.siblings = slices.Delete(b.head.siblings, i, i+1)
 	return b.putHead(key, &b.head, before)
+}
+
+// discard removes the record of a version if it cannot be read any more: what
+// replaces it is there, and damage that is healed is no finding.
+func (b *Batch) discard(s sibling) error {
+	rec, err := b.record(s.arrival)
+	if err == nil && rec.version.Dot == b.dotOf(s) || err != nil && !errors.Is(err, ErrCorrupt) {
+		return nil
+	}
+	b.r.state.removed++
+	return b.journal.Delete(arrivalKey(s.arrival))
 }
 
 // MarkUnknown notes dots whose versions damage has taken: they leave the
@@ -215,7 +229,7 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 		b.dirty[id] = true
 	}
 	r.state.arrival++
-	rec := seal(fresh.Append([]byte{byte(RecordAdoption)}), 0)
+	rec := seal(fresh.Append([]byte{byte(RecordAdoption)}), 0, arrivalKey(r.state.arrival))
 	if err := b.journal.Put(arrivalKey(r.state.arrival), rec); err != nil {
 		return Applied{}, err
 	}
@@ -245,7 +259,7 @@ func (b *Batch) raiseGone(gone crdt.Clock) error {
 
 // decodeAdoption reads an adoption record: kind u8 | clock | crc32c u32.
 func decodeAdoption(b []byte, arrival uint64) (crdt.Clock, error) {
-	body, err := unseal(b, "journal record", arrival)
+	body, err := unsealJournal(b, arrival)
 	if err != nil {
 		return crdt.Clock{}, err
 	}

@@ -38,6 +38,7 @@ func (r *Replica) Begin(tx store.Tx, now crdt.HLC) (*Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	rd.collected = r.state.collected
 	r.stale = true // until Done
 	return &Batch{
 		Reader: rd, r: r, now: now, dirty: map[crdt.ReplicaID]bool{}, healed: map[crdt.ReplicaID]bool{},
@@ -64,6 +65,8 @@ func (b *Batch) Finish(views bool) error {
 			return err
 		}
 	}
+	r.state.ids = uint64(len(r.ids.all()))
+	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len())
 	return b.meta.Put(metaState, r.state.append(nil))
 }
 
@@ -128,7 +131,7 @@ func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 // key's siblings unless one of them covers it, and what it covers dies.
 func (b *Batch) insert(v *crdt.Version) error {
 	r := b.r
-	if err := decodeHead(b.heads.Get(v.Key), &b.head); err != nil {
+	if err := decodeHead(b.heads.Get(v.Key), v.Key, &b.head); err != nil {
 		return err
 	}
 	h := &b.head
@@ -142,6 +145,9 @@ func (b *Batch) insert(v *crdt.Version) error {
 			replaced = append(replaced, superseded{s.id, s.seq, s.arrival})
 			if r.unknown.Has(dot) {
 				b.forget(dot) // damage took it, but now it is known to be dead
+				if err := b.discard(s); err != nil {
+					return err
+				}
 			}
 			continue
 		}
@@ -266,7 +272,7 @@ func (b *Batch) putHead(key []byte, h *head, before tally) error {
 		return b.heads.Delete(key)
 	}
 	b.reserve(h.maxLen())
-	return b.heads.Put(key, b.keep(h.append(b.buf)))
+	return b.heads.Put(key, b.keep(h.append(b.buf, key)))
 }
 
 // intern returns the number of a replica, giving it one if it has none.
@@ -274,14 +280,15 @@ func (b *Batch) intern(r crdt.ReplicaID) (uint32, error) {
 	if n, ok := b.r.ids.byID[r]; ok {
 		return n, nil
 	}
-	if len(b.r.ids.all()) == math.MaxUint32 {
+	if uint64(len(b.r.ids.all())) == math.MaxUint32 {
 		return 0, fmt.Errorf("replica table full: %w", ErrTooLarge)
 	}
 	n, err := b.r.ids.add(r)
 	if err != nil {
 		return 0, err
 	}
-	return n, b.meta.Put(metaKey(metaID, n), seal(slices.Clone(r[:]), 0))
+	key := metaKey(metaID, n)
+	return n, b.meta.Put(key, seal(slices.Clone(r[:]), 0, key))
 }
 
 // putSet writes one replica's part of a dot set of the meta bucket.
@@ -290,10 +297,11 @@ func (b *Batch) putSet(kind byte, r crdt.ReplicaID, s crdt.SeqSet) error {
 	if err != nil {
 		return err
 	}
+	key := metaKey(kind, id)
 	if s.IsEmpty() {
-		return b.meta.Delete(metaKey(kind, id))
+		return b.meta.Delete(key)
 	}
-	return b.meta.Put(metaKey(kind, id), seal(crdt.AppendSeqSet(nil, s), 0))
+	return b.meta.Put(key, seal(crdt.AppendSeqSet(nil, s), 0, key))
 }
 
 // Local returns a record of this node alone: not replicated, not part of the
@@ -304,10 +312,10 @@ func (b *Batch) Local(key []byte) ([]byte, error) {
 	if v == nil {
 		return nil, nil
 	}
-	return unseal(v, "local record", 0)
+	return unseal(v, key, "local record", uint64(len(v)))
 }
 
 // SetLocal writes such a record.
 func (b *Batch) SetLocal(key, value []byte) error {
-	return b.tx.Bucket(b.names.local).Put(key, seal(slices.Clone(value), 0))
+	return b.tx.Bucket(b.names.local).Put(key, seal(slices.Clone(value), 0, key))
 }

@@ -13,18 +13,27 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal appends the CRC32C of what was appended since start.
-func seal(b []byte, start int) []byte {
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+// sumLen is the length of a seal.
+const sumLen = 4
+
+// seal appends the CRC32C of what was appended since start and of the key it
+// will lie under: a record that damage moved to another key does not pass.
+func seal(b []byte, start int, key []byte) []byte {
+	return binary.LittleEndian.AppendUint32(b, sumOf(b[start:], key))
 }
 
-// unseal checks and strips the CRC32C. what and n name the record in errors.
-func unseal(b []byte, what string, n uint64) ([]byte, error) {
+func sumOf(body, key []byte) uint32 {
+	return crc32.Update(crc32.Checksum(body, castagnoli), castagnoli, key)
+}
+
+// unseal checks and strips the CRC32C of what lay under key. what and n name
+// the record in errors.
+func unseal(b, key []byte, what string, n uint64) ([]byte, error) {
 	if len(b) < 4 {
 		return nil, damaged(what, n, "cut short")
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if got := crc32.Checksum(body, castagnoli); got != sum {
+	if got := sumOf(body, key); got != sum {
 		return nil, &errs.Corruption{
 			What: fmt.Sprintf("%s %d", what, n), Want: fmt.Sprintf("crc32c %08x", sum),
 			Got: fmt.Sprintf("%08x", got), Hint: hintVerify,
@@ -101,6 +110,11 @@ func (r *reader) ok() bool { return !r.bad && len(r.b) == 0 }
 
 // arrivalKey is the journal's key: 8 bytes big-endian.
 func arrivalKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// unsealJournal is unseal for a journal record.
+func unsealJournal(b []byte, arrival uint64) ([]byte, error) {
+	return unseal(b, arrivalKey(arrival), "journal record", arrival)
+}
 
 // RecordKind says what a journal record is. The numbers are part of the file
 // format and append-only.
@@ -198,7 +212,7 @@ func appendVersionRecord(b []byte, kind RecordKind, flags byte, v *crdt.Version,
 			b = append(b, a.Value...)
 		}
 	}
-	return seal(b, start)
+	return seal(b, start, arrivalKey(arrival))
 }
 
 func appendPast(b []byte, ctx crdt.Context, arrival uint64, id func(crdt.ReplicaID) uint32,
@@ -236,7 +250,7 @@ func recordKind(b []byte) RecordKind {
 // decodeVersionRecord reads a version record and checks its sum. The slices of
 // the result point into b, except the context.
 func decodeVersionRecord(b []byte, arrival uint64, ids *idTable) (*record, error) {
-	body, err := unseal(b, "journal record", arrival)
+	body, err := unsealJournal(b, arrival)
 	if err != nil {
 		return nil, err
 	}

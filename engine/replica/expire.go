@@ -74,7 +74,7 @@ func (b *Batch) Expire(now int64, limit int) (deleted int, more bool, err error)
 // liveAt returns the live version of key whose record is arrival, nil if it is
 // not live any more.
 func (b *Batch) liveAt(key []byte, arrival uint64) (*crdt.Version, error) {
-	if err := decodeHead(b.heads.Get(key), &b.head); err != nil {
+	if err := decodeHead(b.heads.Get(key), key, &b.head); err != nil {
 		return nil, err
 	}
 	for _, s := range b.head.siblings {

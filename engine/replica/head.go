@@ -28,10 +28,12 @@ type head struct {
 	orphans  []uint64
 }
 
-// append appends the entry:
+// append appends the entry of a key:
 //
 //	n uv, n x (arrival uv, replica uv, seq uv, kind u8, digest 8), orphans: each arrival uv
-func (h *head) append(b []byte) []byte {
+//	crc32c u32
+func (h *head) append(b, key []byte) []byte {
+	start := len(b)
 	b = binary.AppendUvarint(b, uint64(len(h.siblings)))
 	for _, s := range h.siblings {
 		b = binary.AppendUvarint(b, s.arrival)
@@ -43,22 +45,26 @@ func (h *head) append(b []byte) []byte {
 	for _, o := range h.orphans {
 		b = binary.AppendUvarint(b, o)
 	}
-	return b
+	return seal(b, start, key)
 }
 
 // maxLen is the most bytes that append appends.
 func (h *head) maxLen() int {
-	return binary.MaxVarintLen64 + len(h.siblings)*(3*binary.MaxVarintLen64+1+digestLen) + len(h.orphans)*binary.MaxVarintLen64
+	return sumLen + binary.MaxVarintLen64 + len(h.siblings)*(3*binary.MaxVarintLen64+1+digestLen) + len(h.orphans)*binary.MaxVarintLen64
 }
 
-// decodeHead reads an entry; b may be nil for a key without one. It reuses the
-// slices of h.
-func decodeHead(b []byte, h *head) error {
+// decodeHead reads the entry of a key; b may be nil for a key without one. It
+// reuses the slices of h.
+func decodeHead(b, key []byte, h *head) error {
 	h.siblings, h.orphans = h.siblings[:0], h.orphans[:0]
 	if b == nil {
 		return nil
 	}
-	rd := reader{b: b}
+	body, err := unseal(b, key, "head entry", uint64(len(b)))
+	if err != nil {
+		return err
+	}
+	rd := reader{b: body}
 	n := rd.count()
 	for range n {
 		s := sibling{arrival: rd.uvarint(), id: uint32(rd.uvarint()), seq: rd.uvarint(), kind: crdt.Kind(rd.byte())}

@@ -25,7 +25,7 @@ func (rd *Reader) History(key []byte) ([]Retained, error) {
 	if entry == nil {
 		return nil, nil
 	}
-	if err := decodeHead(entry, &rd.head); err != nil {
+	if err := decodeHead(entry, key, &rd.head); err != nil {
 		return nil, err
 	}
 	var out []Retained
@@ -45,8 +45,8 @@ func (rd *Reader) History(key []byte) ([]Retained, error) {
 			continue
 		}
 		seen[arrival] = true
-		if rd.journal.Get(arrivalKey(arrival)) == nil {
-			continue // collected
+		if arrival <= rd.collected && rd.journal.Get(arrivalKey(arrival)) == nil {
+			continue
 		}
 		rec, err := rd.record(arrival)
 		if err != nil {
@@ -220,6 +220,7 @@ func (b *Batch) Collect(start []byte, keep Retention, limit int) (Collected, err
 			return sum, err
 		}
 		sum.Removed++
+		b.r.state.removed++
 		b.r.state.collected = max(b.r.state.collected, arrival)
 	}
 	return sum, nil

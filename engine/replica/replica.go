@@ -57,6 +57,16 @@ func (n names) all() []string {
 	return []string{n.journal, n.heads, n.dots, n.dead, n.meta, n.local, n.conflicts, n.expiry}
 }
 
+// check reports a bucket that is not there.
+func (n names) check(tx store.Tx) error {
+	for _, name := range n.all() {
+		if tx.Bucket(name) == nil {
+			return &errs.Corruption{What: fmt.Sprintf("bucket %q: missing", name), Hint: hintVerify}
+		}
+	}
+	return nil
+}
+
 // Keys of the meta bucket. Those of one replica are followed by its number, 4
 // bytes big-endian.
 var (
@@ -86,6 +96,11 @@ type state struct {
 	versions  uint64   // live versions that are no tombstones
 	tombs     uint64   // tombstones held
 	conflicts uint64   // keys in the conflicts bucket
+
+	// How many records there are of what could vanish without leaving a gap.
+	removed uint64 // journal records that collection removed
+	ids     uint64 // replica table entries
+	sets    uint64 // dot sets of the meta bucket
 }
 
 func (s *state) append(b []byte) []byte {
@@ -93,14 +108,15 @@ func (s *state) append(b []byte) []byte {
 	b = append(b, Format)
 	for _, n := range [...]uint64{
 		s.arrival, uint64(s.hlc), s.collected, s.mark, s.keys, s.versions, s.tombs, s.conflicts,
+		s.removed, s.ids, s.sets,
 	} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	return seal(b, start)
+	return seal(b, start, metaState)
 }
 
 func decodeState(b []byte) (state, error) {
-	body, err := unseal(b, "namespace state", 0)
+	body, err := unseal(b, metaState, "namespace state", 0)
 	if err != nil {
 		return state{}, err
 	}
@@ -111,6 +127,7 @@ func decodeState(b []byte) (state, error) {
 	s := state{
 		arrival: rd.u64(), hlc: crdt.HLC(rd.u64()), collected: rd.u64(), mark: rd.u64(),
 		keys: rd.u64(), versions: rd.u64(), tombs: rd.u64(), conflicts: rd.u64(),
+		removed: rd.u64(), ids: rd.u64(), sets: rd.u64(),
 	}
 	if !rd.ok() {
 		return state{}, damaged("namespace state", 0, "malformed")
@@ -158,7 +175,7 @@ func Create(tx store.Tx, cfg Config, journal [16]byte) error {
 		}
 	}
 	meta := tx.Bucket(n.meta)
-	if err := meta.Put(metaJournal, seal(journal[:], 0)); err != nil {
+	if err := meta.Put(metaJournal, seal(journal[:], 0, metaJournal)); err != nil {
 		return err
 	}
 	var s state

@@ -105,10 +105,9 @@ func (v *View) liveDots(id uint32, run crdt.Interval) iter.Seq2[dotEntry, error]
 			if block > last {
 				return
 			}
-			entries, err := decodeDotBlock(b, block)
+			entries, err := decodeDotBlock(b, k, block)
 			if err != nil {
-				yield(dotEntry{}, err)
-				return
+				continue // damage: its dots are neither live nor dead (KERNEL K3)
 			}
 			for _, e := range entries {
 				if e.seq >= run.Lo && e.seq <= run.Hi && !yield(e, nil) {

@@ -2,8 +2,11 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 
 	"bzzz/crdt"
@@ -19,14 +22,19 @@ type Problem struct {
 }
 
 // Verify checks the whole namespace: every head and the version behind it by
-// digest, every journal record by checksum, and that clock = live + dead. It
+// digest, every journal record by checksum, that no record is missing, that the
+// views and indexes hold what the heads say, and that clock = live + dead. It
 // calls report for each finding and step after every key or record. It never
 // stops at damage; an error is one of the store itself, or one of step. O(everything).
 func (v *View) Verify(report func(Problem), step func(n int) error) error {
-	liveDots, err := v.verifyHeads(report, step)
+	live, err := v.verifyHeads(report, step)
 	if err != nil {
 		return err
 	}
+	if err := v.verifyDots(live, report); err != nil {
+		return err
+	}
+	liveDots := live.dots()
 	died, err := v.verifyJournal(report, step)
 	if err != nil {
 		return err
@@ -69,50 +77,133 @@ func dots(c crdt.Clock) []crdt.Dot {
 	return out
 }
 
-// verifyHeads checks every head and what it names, and returns the live dots.
-func (v *View) verifyHeads(report func(Problem), step func(int) error) (crdt.Clock, error) {
-	seqs := map[crdt.ReplicaID][]uint64{} // in key order: sorted at the end, in one go
+// liveSet is what the heads say is live: of each replica, by rising seq.
+type liveSet map[crdt.ReplicaID][]dotEntry
+
+func (l liveSet) dots() crdt.Clock {
+	out := crdt.NewClock()
+	for r, list := range l {
+		for _, e := range list {
+			out.AddRange(r, e.seq, e.seq)
+		}
+	}
+	return out
+}
+
+// verifyHeads checks every head and what it names, and the indexes beside the
+// heads.
+func (v *View) verifyHeads(report func(Problem), step func(int) error) (liveSet, error) {
+	live := liveSet{} // in key order: sorted at the end, in one go
+	conflicts := uint64(0)
 	var previous []byte
 	for key, e := range v.Heads(nil, nil) {
 		if err := step(1); err != nil {
-			return crdt.Clock{}, err
+			return nil, err
 		}
 		if previous != nil && bytes.Compare(previous, key) >= 0 {
 			report(Problem{What: "head", Key: slices.Clone(key), Err: damaged("head", 0, "keys out of order")})
 		}
 		previous = append(previous[:0], key...)
-		if err := decodeHead(e.raw, &v.head); err != nil {
+		if v.heads.Get(key) == nil {
+			report(Problem{What: "head", Key: slices.Clone(key), Err: damaged("head", 0, "found by walking, but not by its key")})
+		}
+		if err := decodeHead(e.raw, key, &v.head); err != nil {
 			report(Problem{What: "head", Key: slices.Clone(key), Err: err})
 			continue
 		}
-		for _, s := range v.head.siblings {
-			dot := v.dotOf(s)
-			if _, err := v.load(key, s); err != nil {
-				var d *Damage
-				lost := errors.As(err, &d)
-				report(Problem{What: "version", Key: slices.Clone(key), Dot: dot, Err: err, Lost: lost})
-			}
-			if !dot.Replica.IsZero() && dot.Seq != 0 {
-				seqs[dot.Replica] = append(seqs[dot.Replica], dot.Seq)
+		if v.head.tally().conflict {
+			conflicts++
+			if v.tx.Bucket(v.names.conflicts).Get(key) == nil {
+				report(Problem{What: "conflict", Key: slices.Clone(key), Err: damaged("conflict index", 0, "a key is missing")})
 			}
 		}
+		v.verifySiblings(key, live, report)
 	}
-	out := crdt.NewClock()
-	for r, list := range seqs {
-		slices.Sort(list)
-		for _, n := range list {
-			out.AddRange(r, n, n)
+	for k := range v.Conflicts(nil, nil) {
+		conflicts--
+		if v.heads.Get(k) == nil {
+			report(Problem{What: "conflict", Key: slices.Clone(k), Err: damaged("conflict index", 0, "a key that is not there")})
 		}
 	}
-	return out, nil
+	if conflicts != 0 {
+		report(Problem{What: "conflict", Err: damaged("conflict index", 0, "keys without conflict")})
+	}
+	for _, list := range live {
+		slices.SortFunc(list, func(a, b dotEntry) int { return cmp.Compare(a.seq, b.seq) })
+	}
+	return live, nil
+}
+
+// verifySiblings checks the versions that the head just decoded names.
+func (v *View) verifySiblings(key []byte, live liveSet, report func(Problem)) {
+	for _, s := range v.head.siblings {
+		dot := v.dotOf(s)
+		version, err := v.load(key, s)
+		if err != nil {
+			var d *Damage
+			lost := errors.As(err, &d)
+			report(Problem{What: "version", Key: slices.Clone(key), Dot: dot, Err: err, Lost: lost})
+		} else if ms := version.Expiry(); ms != 0 && v.tx.Bucket(v.names.expiry).Get(expiryKey(ms, s.arrival)) == nil {
+			report(Problem{What: "expiry", Key: slices.Clone(key), Dot: dot, Err: damaged("expiry index", s.arrival, "missing")})
+		}
+		if !dot.Replica.IsZero() && dot.Seq != 0 {
+			live[dot.Replica] = append(live[dot.Replica], dotEntry{s.seq, s.arrival})
+		}
+	}
+}
+
+// verifyDots compares the dots view, brought up to date by the journal, with
+// what the heads say: what it lacks is not streamed to peers.
+func (v *View) verifyDots(live liveSet, report func(Problem)) error {
+	c := v.tx.Bucket(v.names.dots).Cursor()
+	for k, b := c.First(); k != nil; k, b = c.Next() {
+		if len(k) != 12 {
+			report(Problem{What: "dots block", Err: damaged("dots block", uint64(len(k)), "key not 12 bytes")})
+		} else if _, err := decodeDotBlock(b, k, binary.BigEndian.Uint64(k[4:])); err != nil {
+			report(Problem{What: "dots block", Err: err})
+		}
+	}
+	d, err := replayDelta(v.journal, v.state.mark, v.ids)
+	if err != nil {
+		return err
+	}
+	recent := d.byReplica()
+	all := crdt.Interval{Lo: 1, Hi: math.MaxUint64 - 1}
+	for id, r := range v.ids.all() {
+		want := live[r]
+		missing := func(e dotEntry, how string) {
+			dot := crdt.Dot{Replica: r, Seq: e.seq}
+			report(Problem{What: "dot", Dot: dot, Err: damaged("dots view of "+dot.String(), e.arrival, how)})
+		}
+		for e, err := range mergeDots(v.liveDots(uint32(id), all), recent[r], all, d.died.Of(r)) {
+			if err != nil {
+				return err
+			}
+			for len(want) > 0 && want[0].seq < e.seq {
+				missing(want[0], "live, but not listed")
+				want = want[1:]
+			}
+			if len(want) > 0 && want[0] == e {
+				want = want[1:]
+			} else {
+				missing(e, "listed, but not live there")
+			}
+		}
+		for _, e := range want {
+			missing(e, "live, but not listed")
+		}
+	}
+	return nil
 }
 
 // verifyJournal checks every record and returns the dots that the records
 // after the views' mark made dead.
 func (v *View) verifyJournal(report func(Problem), step func(int) error) (crdt.Clock, error) {
 	died := crdt.NewClock()
+	records := uint64(0)
 	c := v.journal.Cursor()
 	for k, b := c.First(); k != nil; k, b = c.Next() {
+		records++
 		if err := step(1); err != nil {
 			return died, err
 		}
@@ -121,6 +212,9 @@ func (v *View) verifyJournal(report func(Problem), step func(int) error) (crdt.C
 			continue
 		}
 		arrival := binary.BigEndian.Uint64(k)
+		if v.journal.Get(k) == nil {
+			report(Problem{What: "journal record", Err: damaged("journal record", arrival, "found by walking, but not by its number")})
+		}
 		switch recordKind(b) {
 		case RecordAdoption:
 			d, err := decodeAdoption(b, arrival)
@@ -145,6 +239,9 @@ func (v *View) verifyJournal(report func(Problem), step func(int) error) (crdt.C
 				died.Add(crdt.Dot{Replica: v.ids.at(s.id), Seq: s.seq})
 			}
 		}
+	}
+	if want := v.state.arrival - v.state.removed; records != want {
+		report(Problem{What: "journal", Err: damaged("journal", v.state.arrival, fmt.Sprintf("%d records, want %d", records, want))})
 	}
 	return died, nil
 }

@@ -17,14 +17,15 @@ import (
 // transaction, so many Readers may work beside the one writer, each for one
 // goroutine. What it returns points into the transaction's bytes.
 type Reader struct {
-	cfg     *Config
-	tx      store.Tx
-	ids     *idTable
-	heads   store.Bucket
-	journal store.Bucket
-	names   *names
-	head    head
-	walk    *journalWalk // of a scan in a read transaction
+	cfg       *Config
+	tx        store.Tx
+	ids       *idTable
+	heads     store.Bucket
+	journal   store.Bucket
+	names     *names
+	head      head
+	walk      *journalWalk // of a scan in a read transaction
+	collected uint64       // newest journal record that was removed, for History
 }
 
 // Reader returns a Reader on tx. ErrNotFound if the namespace was dropped.
@@ -55,7 +56,7 @@ func (rd *Reader) Siblings(key []byte) (crdt.Siblings, error) {
 	if entry == nil {
 		return nil, nil
 	}
-	if err := decodeHead(entry, &rd.head); err != nil {
+	if err := decodeHead(entry, key, &rd.head); err != nil {
 		return nil, err
 	}
 	return rd.loadAll(key, rd.head.siblings)
@@ -184,7 +185,7 @@ type HeadEntry struct {
 
 // Siblings returns the key's siblings, verified.
 func (e HeadEntry) Siblings() (crdt.Siblings, error) {
-	if err := decodeHead(e.raw, &e.rd.head); err != nil {
+	if err := decodeHead(e.raw, e.key, &e.rd.head); err != nil {
 		return nil, err
 	}
 	return e.rd.loadAll(e.key, e.rd.head.siblings)
@@ -192,7 +193,7 @@ func (e HeadEntry) Siblings() (crdt.Siblings, error) {
 
 // Live reports whether a sibling is no tombstone, without reading versions.
 func (e HeadEntry) Live() (bool, error) {
-	if err := decodeHead(e.raw, &e.rd.head); err != nil {
+	if err := decodeHead(e.raw, e.key, &e.rd.head); err != nil {
 		return false, err
 	}
 	return e.rd.head.tally().live > 0, nil
@@ -250,6 +251,9 @@ type loaded struct {
 
 func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 	meta := tx.Bucket(r.names.meta)
+	if meta == nil && writer {
+		return nil, r.names.check(tx)
+	}
 	if meta == nil {
 		return nil, ErrNotFound
 	}
@@ -257,7 +261,7 @@ func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 	if writer && l.ids == nil {
 		l.ids = newIDTable()
 	}
-	j, err := unseal(meta.Get(metaJournal), "journal id", 0)
+	j, err := unseal(meta.Get(metaJournal), metaJournal, "journal id", 0)
 	if err != nil || len(j) != 16 {
 		return nil, damaged("journal id", 0, "missing or malformed")
 	}
@@ -270,15 +274,24 @@ func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 		if err := loadIDs(meta, l.ids); err != nil {
 			return nil, err
 		}
+		if n := uint64(len(l.ids.all())); n != l.state.ids {
+			return nil, damaged("replica table", n, fmt.Sprintf("%d entries are missing", int64(l.state.ids-n)))
+		}
+		if err := r.names.check(tx); err != nil {
+			return nil, err
+		}
 	}
 	for kind, dst := range map[byte]*crdt.Clock{metaClock: &l.clock, metaGone: &l.gone, metaUnknown: &l.unknown} {
 		if *dst, err = loadClock(meta, kind, l.ids.all()); err != nil {
 			return nil, err
 		}
 	}
+	if n := uint64(l.clock.Len() + l.gone.Len() + l.unknown.Len()); n != l.state.sets {
+		return nil, damaged("clock", n, fmt.Sprintf("%d entries are missing", int64(l.state.sets-n)))
+	}
 	l.Reader = &Reader{
 		cfg: &r.cfg, tx: tx, ids: l.ids, names: &r.names,
-		heads: tx.Bucket(r.names.heads), journal: tx.Bucket(r.names.journal),
+		heads: tx.Bucket(r.names.heads), journal: tx.Bucket(r.names.journal), collected: l.state.collected,
 	}
 	return l, nil
 }
@@ -290,7 +303,7 @@ func loadIDs(meta store.Bucket, t *idTable) error {
 	c := meta.Cursor()
 	for k, v := c.Seek([]byte{metaID}); len(k) == 5 && k[0] == metaID; k, v = c.Next() {
 		n := binary.BigEndian.Uint32(k[1:])
-		b, err := unseal(v, "replica table entry", uint64(n))
+		b, err := unseal(v, k, "replica table entry", uint64(n))
 		if err != nil {
 			return err
 		}
@@ -311,7 +324,7 @@ func loadClock(meta store.Bucket, kind byte, ids []crdt.ReplicaID) (crdt.Clock, 
 	c := meta.Cursor()
 	for k, v := c.Seek([]byte{kind}); len(k) == 5 && k[0] == kind; k, v = c.Next() {
 		n := binary.BigEndian.Uint32(k[1:])
-		b, err := unseal(v, "clock entry", uint64(n))
+		b, err := unseal(v, k, "clock entry", uint64(n))
 		if err != nil {
 			return out, err
 		}

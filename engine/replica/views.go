@@ -76,7 +76,7 @@ func replayDelta(journal store.Bucket, mark uint64, ids *idTable) (delta, error)
 			}
 		case RecordBackfill, RecordDrop, RecordCollection:
 		default:
-			if _, err := unseal(v, "journal record", arrival); err != nil {
+			if _, err := unsealJournal(v, arrival); err != nil {
 				continue
 			}
 			return d, fmt.Errorf("journal record %d of kind %d: %w", arrival, recordKind(v), ErrUnsupported)
@@ -127,9 +127,10 @@ func (r *Replica) liveArrival(tx store.Tx, dot crdt.Dot) (uint64, error) {
 		return 0, nil
 	}
 	block := dot.Seq >> dotBlockBits
-	entries, err := decodeDotBlock(tx.Bucket(r.names.dots).Get(blockKey(id, block)), block)
+	key := blockKey(id, block)
+	entries, err := decodeDotBlock(tx.Bucket(r.names.dots).Get(key), key, block)
 	if err != nil {
-		return 0, err
+		return 0, nil // damage: whoever sends the version heals it
 	}
 	i, found := slices.BinarySearchFunc(entries, dot.Seq, func(e dotEntry, seq uint64) int { return cmp.Compare(e.seq, seq) })
 	if !found {
@@ -171,21 +172,21 @@ func blockKey(id uint32, n uint64) []byte {
 // appendDotBlock packs entries by rising seq: the gap to the seq before less
 // one, and the arrival's distance to that of the entry before, both varints;
 // then a CRC32C.
-func appendDotBlock(b []byte, block uint64, entries []dotEntry) []byte {
+func appendDotBlock(b, key []byte, block uint64, entries []dotEntry) []byte {
 	start, prev := len(b), dotEntry{seq: block<<dotBlockBits - 1}
 	for _, e := range entries {
 		b = binary.AppendUvarint(b, e.seq-prev.seq-1)
 		b = binary.AppendVarint(b, int64(e.arrival-prev.arrival))
 		prev = e
 	}
-	return seal(b, start)
+	return seal(b, start, key)
 }
 
-func decodeDotBlock(b []byte, block uint64) ([]dotEntry, error) {
+func decodeDotBlock(b, key []byte, block uint64) ([]dotEntry, error) {
 	if b == nil {
 		return nil, nil
 	}
-	body, err := unseal(b, "dots block", block)
+	body, err := unseal(b, key, "dots block", block)
 	if err != nil {
 		return nil, err
 	}
@@ -264,9 +265,9 @@ func appendRemovals(out []dotChange, dots store.Bucket, id uint32, run crdt.Inte
 func changeDotBlock(dots store.Bucket, id uint32, block uint64, changes []dotChange) error {
 	key := blockKey(id, block)
 	stored := dots.Get(key)
-	old, err := decodeDotBlock(stored, block)
+	old, err := decodeDotBlock(stored, key, block)
 	if err != nil {
-		return err
+		old = nil // damage: what it held is neither live nor dead now (KERNEL K3)
 	}
 	merged := make([]dotEntry, 0, len(old)+len(changes))
 	for _, c := range changes {
@@ -287,7 +288,7 @@ func changeDotBlock(dots store.Bucket, id uint32, block uint64, changes []dotCha
 		}
 		return dots.Delete(key)
 	}
-	return dots.Put(key, appendDotBlock(nil, block, merged))
+	return dots.Put(key, appendDotBlock(nil, key, block, merged))
 }
 
 // loadDeadChunk reads one bitmap of the dead view, nil if there is none.
@@ -296,7 +297,7 @@ func loadDeadChunk(dead store.Bucket, id uint32, chunk uint64) (*roaring.Bitmap,
 	if b == nil {
 		return nil, nil
 	}
-	body, err := unseal(b, "dead chunk", chunk)
+	body, err := unseal(b, blockKey(id, chunk), "dead chunk", chunk)
 	if err != nil {
 		return nil, err
 	}
@@ -315,10 +316,7 @@ func (r *Replica) catchUpDead(dead store.Bucket) error {
 		for len(runs) > 0 {
 			chunk := runs[0].Lo >> deadChunkBits
 			m, err := loadDeadChunk(dead, id, chunk)
-			if err != nil {
-				return err
-			}
-			if m == nil {
+			if err != nil || m == nil { // damage: what it proved is to be adopted from a peer again
 				m = roaring.New()
 			}
 			first, last := chunk<<deadChunkBits, chunk<<deadChunkBits|(1<<deadChunkBits-1)
@@ -384,5 +382,6 @@ func putDeadChunk(dead store.Bucket, id uint32, chunk uint64, m *roaring.Bitmap)
 	if err != nil {
 		return fmt.Errorf("dead chunk: %w", err)
 	}
-	return dead.Put(blockKey(id, chunk), seal(b, 0))
+	key := blockKey(id, chunk)
+	return dead.Put(key, seal(b, 0, key))
 }

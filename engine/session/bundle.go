@@ -79,7 +79,7 @@ func WriteBundle(w io.Writer, namespace string, snap Snapshot, epoch uint64, bas
 		return sum, lost, err
 	}
 	lost = rest.Minus(adopt)
-	done := wire.Done{Adopt: snap.Clock().Minus(base).Minus(lost), Gone: snap.Gone()}
+	done := wire.Done{Batches: enc.Batches(), Adopt: snap.Clock().Minus(base).Minus(lost), Gone: snap.Gone()}
 	return sum, lost, write(wire.TypeDone, done.Append(nil, z))
 }
 
@@ -117,7 +117,7 @@ func ReadBundle(r io.Reader, host Host, z *wire.Zstd) (BundleSummary, error) {
 				return sum, err
 			}
 		case wire.TypeDone:
-			return sum, sum.done(f.Payload, head, host, z)
+			return sum, sum.done(f.Payload, head, host, dec.Batches(), z)
 		default:
 			if !f.Type.Optional() {
 				return sum, fmt.Errorf("%s frame in a bundle: %w", f.Type, errs.ErrInvalid)
@@ -146,10 +146,13 @@ func (sum *BundleSummary) batch(payload []byte, host Host, dec *wire.Decoder) er
 }
 
 // done adopts the author's clock where that is sound.
-func (sum *BundleSummary) done(payload []byte, head wire.Bundle, host Host, z *wire.Zstd) error {
+func (sum *BundleSummary) done(payload []byte, head wire.Bundle, host Host, batches uint64, z *wire.Zstd) error {
 	m, err := wire.DecodeDone(payload, z)
 	if err != nil {
 		return err
+	}
+	if m.Batches != batches {
+		return fmt.Errorf("bundle of %d batches, %d were read: %w", m.Batches, batches, errs.ErrCorrupt)
 	}
 	snap, err := host.Snapshot(sum.Namespace)
 	if err != nil {

@@ -23,15 +23,35 @@ const (
 	window = 4 << 20
 	// batchBytes is where the sender cuts batches.
 	batchBytes = 256 << 10
-	// applyBytes is how much the receiver gathers before it applies, during a
-	// reconcile: one durable commit each.
-	applyBytes = 1 << 20
-	// maxPush bounds what a live push may gather before it is applied: the
-	// largest transaction with its framing. More than that is a fault of the peer.
-	maxPush = crdt.MaxBatch + window + wire.MaxData
-	// tailRecords is how many journal records one push covers at most.
-	tailRecords = 4096
+	// tailMemory is where a push ends, at the next border of a transaction.
+	tailMemory = 1 << 20
+	// maxPush bounds the keys and values of a live push, which is applied as a
+	// whole: one transaction of the largest size on top of the others. maxHeld
+	// bounds it with contexts and all, as it lies in memory: 170 bytes for each
+	// of a million versions, and room. More is a fault of the peer; a reconcile
+	// brings the same in parts.
+	maxPush = crdt.MaxBatch + tailMemory
+	maxHeld = 256 << 20
 )
+
+// sizes are where pieces end. Tests make them small.
+type sizes struct {
+	// batch is how many bytes the sender gathers in a batch.
+	batch int
+	// apply is how much payload the receiver gathers before it applies, during
+	// a reconcile: one durable commit each. A quarter of the window, so that
+	// what is held back never keeps the sender from going on. applyMemory
+	// bounds the same in memory, where compression was good.
+	apply, applyMemory int64
+	// records and memory are where a push ends, at the next border of a
+	// transaction.
+	records int
+	memory  int64
+}
+
+func defaultSizes() sizes {
+	return sizes{batch: batchBytes, apply: window / 4, applyMemory: 4 << 20, records: 4096, memory: tailMemory}
+}
 
 // Config says how a session behaves.
 type Config struct {
@@ -49,6 +69,7 @@ type Config struct {
 // an error the session is over: Bye has the frame that tells the peer why.
 type Session struct {
 	cfg      Config
+	sizes    sizes
 	host     Host
 	enc      *wire.Encoder
 	dec      *wire.Decoder
@@ -56,10 +77,10 @@ type Session struct {
 	spaces   []*space
 	proto    uint64
 	welcomed bool  // initiator: WELCOME arrived; responder: HELLO did
-	extra    bool  // initiator: OPEN was sent
+	extra    bool  // responder: OPEN arrived
 	credit   int64 // batch payload we may still send
 	owed     int64 // batch payload applied and not yet credited
-	bye      error
+	err      error // why the session is over
 	report   Report
 	heard    bool // something arrived since we last sent: the next send is a turn
 }
@@ -67,7 +88,7 @@ type Session struct {
 // New returns a session that has not started.
 func New(cfg Config, host Host) *Session {
 	return &Session{
-		cfg: cfg, host: host, enc: wire.NewEncoder(cfg.Zstd), dec: wire.NewDecoder(cfg.Zstd),
+		cfg: cfg, sizes: defaultSizes(), host: host, enc: wire.NewEncoder(cfg.Zstd), dec: wire.NewDecoder(cfg.Zstd),
 		credit: window, report: Report{Frames: map[string]Traffic{}},
 	}
 }
@@ -81,6 +102,11 @@ func (s *Session) Start() error {
 	if names == nil {
 		var err error
 		if names, err = s.host.Names(); err != nil {
+			return err
+		}
+	}
+	for _, name := range s.cfg.Namespaces {
+		if err := s.host.Accept(name); err != nil { // may have to be made
 			return err
 		}
 	}
@@ -115,7 +141,7 @@ func (s *Session) send(t wire.Type, payload []byte) {
 	before := len(s.out)
 	s.out = wire.AppendFrame(s.out, t, payload)
 	s.report.count(t, true, len(s.out)-before)
-	if t != wire.TypeCredit && t != wire.TypeCheck { // nothing waits for these
+	if t != wire.TypeCredit && t != wire.TypeCheck && t != wire.TypePing { // nothing waits for these
 		s.heard = false
 	}
 }
@@ -131,21 +157,25 @@ func (s *Session) Output() []byte {
 	return b
 }
 
-// Receive takes in one frame. A nil error may leave output to be written.
+// Receive takes in one frame. A nil error may leave output to be written. After
+// an error it returns the same one for ever.
 func (s *Session) Receive(f wire.Frame) error {
+	if s.err != nil {
+		return s.err
+	}
 	s.report.count(f.Type, false, len(f.Payload)+wire.FrameOverhead)
-	if !s.heard && f.Type != wire.TypeCredit {
+	if !s.heard && f.Type != wire.TypeCredit && f.Type != wire.TypePing {
 		s.heard = true
 		s.report.Turns++
 	}
-	err := s.receive(f)
-	if err != nil {
-		s.bye = err
-	}
-	return err
+	s.err = s.receive(f)
+	return s.err
 }
 
 func (s *Session) receive(f wire.Frame) error {
+	if f.Type.Optional() {
+		return nil
+	}
 	if !s.welcomed && f.Type != wire.TypeHello && f.Type != wire.TypeWelcome && f.Type != wire.TypeBye {
 		return fmt.Errorf("%s before the opening: %w", f.Type, errs.ErrInvalid)
 	}
@@ -165,25 +195,27 @@ func (s *Session) receive(f wire.Frame) error {
 	case wire.TypeCheck:
 		return s.onCheck(f.Payload)
 	case wire.TypeCredit:
-		m, err := wire.DecodeCredit(f.Payload)
-		if err == nil && m.Bytes > uint64(window-s.credit) {
-			err = fmt.Errorf("credit for bytes never sent: %w", errs.ErrInvalid)
-		}
-		s.credit += int64(m.Bytes)
-		return err
+		return s.onCredit(f.Payload)
 	case wire.TypeBye:
 		m, err := wire.DecodeBye(f.Payload)
 		if err != nil {
 			return err
 		}
 		return &PeerError{Kind: m.Kind, Message: m.Message}
-	case wire.TypeHistory:
-		return nil // history is not asked for by this version
-	}
-	if f.Type.Optional() {
-		return nil
 	}
 	return fmt.Errorf("frame of type %s: %w", f.Type, errs.ErrUnsupported)
+}
+
+func (s *Session) onCredit(payload []byte) error {
+	m, err := wire.DecodeCredit(payload)
+	if err != nil {
+		return err
+	}
+	if m.Bytes > uint64(window-s.credit) {
+		return fmt.Errorf("CREDIT of %d bytes, %d were sent: %w", m.Bytes, window-s.credit, errs.ErrInvalid)
+	}
+	s.credit += int64(m.Bytes)
+	return nil
 }
 
 // PeerError is the peer's reason for ending the session.
@@ -207,10 +239,10 @@ func (e *PeerError) Unwrap() error {
 // did not, or if the reason came from the peer.
 func (s *Session) Bye() []byte {
 	var peer *PeerError
-	if s.bye == nil || errors.As(s.bye, &peer) {
+	if s.err == nil || errors.As(s.err, &peer) {
 		return nil
 	}
-	m := wire.Bye{Kind: errs.KindOf(s.bye), Message: s.bye.Error()}
+	m := wire.Bye{Kind: errs.KindOf(s.err), Message: s.err.Error()}
 	return wire.AppendFrame(nil, wire.TypeBye, m.Append(nil))
 }
 
@@ -325,6 +357,9 @@ func (s *Session) onOpen(payload []byte) error {
 		if err != nil {
 			return err
 		}
+		if len(e.Prefixes) > 0 {
+			return fmt.Errorf("scoped session on %q: %w", e.Namespace, errs.ErrUnsupported)
+		}
 		if err := s.host.Accept(e.Namespace); err != nil {
 			return err // we offered it ourselves
 		}
@@ -345,13 +380,16 @@ func (s *Session) space(index uint64) (*space, error) {
 }
 
 // Pump makes the next piece of output, at most about one batch, as far as
-// credit allows. more says that calling again may make more at once.
+// credit allows. more says that calling again may make more at once. After an
+// error it returns the same one for ever.
 func (s *Session) Pump() (more bool, err error) {
-	defer func() {
-		if err != nil {
-			s.bye = err
-		}
-	}()
+	if s.err == nil {
+		more, s.err = s.pump()
+	}
+	return more && s.err == nil, s.err
+}
+
+func (s *Session) pump() (more bool, err error) {
 	if s.owed >= window/2 {
 		s.send(wire.TypeCredit, wire.Credit{Bytes: uint64(s.owed)}.Append(nil))
 		s.owed = 0
@@ -363,6 +401,9 @@ func (s *Session) Pump() (more bool, err error) {
 	}
 	return false, nil
 }
+
+// Ping queues a frame that means nothing but that this side is alive.
+func (s *Session) Ping() { s.send(wire.TypePing, nil) }
 
 // Reconciled reports whether every namespace has been brought together (or
 // refused) and the peer's statement of its state has arrived.

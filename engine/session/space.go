@@ -6,7 +6,6 @@ import (
 	"iter"
 
 	"bzzz/crdt"
-	"bzzz/engine/replica"
 	"bzzz/engine/session/wire"
 	"bzzz/internal/errs"
 )
@@ -42,13 +41,14 @@ type space struct {
 	checkSent bool
 
 	// Receiver.
-	shown     crdt.Clock // the clock we showed; adoption needs the peer's gone marks within it
-	pending   []*crdt.Version
-	bytes     int64 // payload of pending batches
-	expect    uint64
-	gotDone   bool // the first one was applied
-	checked   bool // the peer's state has been compared
-	peerCheck *wire.Check
+	shown   crdt.Clock // the clock we showed; adoption needs the peer's gone marks within it
+	pending []*crdt.Version
+	held    weight // of pending
+	bytes   int64  // payload of pending batches, as far as it is not credited
+	expect  uint64
+	behind  bool // the peer's gone marks are beyond us: they are not ours to take
+	gotDone bool // the first one was applied
+	checked bool // the peer's state has been compared
 }
 
 // stream is a snapshot being sent.
@@ -82,12 +82,14 @@ func (sp *space) withSnapshot(fn func(Snapshot) error) error {
 func (sp *space) helloDigest() ([16]byte, error) {
 	err := sp.withSnapshot(func(snap Snapshot) error {
 		root, err := snap.Root()
-		if errors.Is(err, errs.ErrCorrupt) {
-			err = nil // a digest that equals nobody's: clocks will tell
-			root = [32]byte{1}
+		switch {
+		case err == nil:
+			sp.report.Root = root
+		case errors.Is(err, errs.ErrCorrupt): // a digest that equals nobody's: clocks will tell
+			self, journal := snap.Self(), snap.Journal()
+			root, err = [32]byte(append(self[:], journal[:]...)), nil
 		}
 		sp.has, sp.cursor = snap.Clock().Clone(), snap.Arrival()
-		sp.report.Root = root
 		sp.digest = helloDigest(sp.s.cfg.Salt, sp.name, root, clockDigest(snap.Clock(), snap.Gone()))
 		return err
 	})
@@ -136,8 +138,10 @@ func (sp *space) verdict(v wire.Verdict) error {
 	return nil
 }
 
-// agree notes that both sides hold the same without having sent anything.
+// agree notes that both sides hold the same without having sent anything. What
+// was committed since the digest was taken is still to be pushed.
 func (sp *space) agree() {
+	sp.notified = true
 	sp.phase, sp.number, sp.expect = live, 1, 1
 	sp.sentDone, sp.gotDone, sp.checkSent, sp.checked = true, true, true, true
 	sp.report.InSync, sp.report.Tier = true, "equal"
@@ -213,7 +217,7 @@ func (sp *space) pumpStream() (bool, error) {
 	if s.credit <= 0 {
 		return false, nil
 	}
-	for s.enc.Len() < batchBytes {
+	for s.enc.Len() < s.sizes.batch {
 		v := st.held
 		if st.held = nil; v == nil {
 			var err error
@@ -264,7 +268,7 @@ func (sp *space) finishStream() error {
 		sp.report.Lost += int(lost.Count())
 	}
 	sp.has.Merge(adopt)
-	m := wire.Done{NS: sp.index, Number: 0, Adopt: adopt, Gone: st.snap.Gone()}
+	m := wire.Done{NS: sp.index, Number: 0, Batches: sp.s.enc.Batches(), Adopt: adopt, Gone: st.snap.Gone()}
 	sp.s.send(wire.TypeDone, m.Append(nil, sp.s.cfg.Zstd))
 	sp.stop()
 	sp.sentDone, sp.number = true, 1
@@ -287,13 +291,11 @@ func (sp *space) maybeLive() error {
 		return err
 	})
 	sp.checkSent = true
-	if err == nil && sp.peerCheck != nil {
-		err = sp.compare(*sp.peerCheck)
-	}
 	return err
 }
 
-// onCheck takes in what the peer has after the reconcile.
+// onCheck takes in what the peer has after the reconcile. The peer has our DONE
+// then, and we have had its own: both streams are complete.
 func (s *Session) onCheck(payload []byte) error {
 	m, err := wire.DecodeCheck(payload)
 	if err != nil {
@@ -303,12 +305,8 @@ func (s *Session) onCheck(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if sp.checked || sp.peerCheck != nil || sp.phase != reconcile && sp.phase != live {
+	if sp.checked || sp.phase != live {
 		return fmt.Errorf("CHECK of %q out of turn: %w", sp.name, errs.ErrInvalid)
-	}
-	if sp.phase != live {
-		sp.peerCheck = &m
-		return nil
 	}
 	return sp.compare(m)
 }
@@ -347,23 +345,44 @@ func (s *Session) onBatch(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if sp.phase != reconcile && sp.phase != live || b.Number != sp.expect {
-		return fmt.Errorf("BATCH %d of %q out of turn: %w", b.Number, sp.name, errs.ErrInvalid)
+	if !sp.due(b.Number) {
+		return fmt.Errorf("BATCH of stream %d of %q out of turn: %w", b.Number, sp.name, errs.ErrInvalid)
 	}
 	for i := range b.Versions {
 		sp.pending = append(sp.pending, &b.Versions[i])
+		sp.held.add(&b.Versions[i])
 	}
 	sp.bytes += int64(len(payload))
-	if b.Number == 0 && sp.bytes >= applyBytes {
+	switch {
+	case b.Number == 0 && (sp.bytes >= s.sizes.apply || sp.held.memory >= s.sizes.applyMemory):
 		return sp.apply(nil)
-	}
-	if sp.bytes > maxPush {
-		return fmt.Errorf("push of more than %d bytes: %w", maxPush, errs.ErrTooLarge)
-	}
-	if b.Number > 0 && sp.bytes >= window/2 {
-		sp.credit() // the receiver holds it all: let the rest of the push come
+	case sp.held.content > maxPush || sp.held.memory > maxHeld:
+		return fmt.Errorf("push of %d bytes to %q (at most %d): %w", sp.held.content, sp.name, maxPush, errs.ErrTooLarge)
+	case b.Number > 0 && sp.bytes >= window/2:
+		sp.credit() // it cannot be applied in part: let the rest of the push come
 	}
 	return nil
+}
+
+// due reports whether a frame of the peer's stream may come now: stream 0 is
+// the reconcile, the others are pushes, one after the other and only after it.
+func (sp *space) due(number uint64) bool {
+	return number == sp.expect && (sp.phase == live && number > 0 || sp.phase == reconcile && number == 0)
+}
+
+// weight is what versions weigh: their keys and values, and their memory.
+type weight struct{ content, memory int64 }
+
+// versionMemory is what a decoded version takes beside its bytes, rounded up.
+const versionMemory = 200
+
+func (w *weight) add(v *crdt.Version) {
+	content := int64(len(v.Key) + len(v.Value))
+	w.content += content
+	w.memory += content + versionMemory + 32*int64(len(v.Context))
+	for _, a := range v.Attrs {
+		w.memory += int64(len(a.Name) + len(a.Value) + 40)
+	}
 }
 
 // credit returns what has not been credited of the pending bytes.
@@ -387,7 +406,7 @@ func (sp *space) apply(adopt *Adoption) error {
 	}
 	sp.report.Received += len(sp.pending)
 	sp.report.Applied.Add(sum)
-	sp.pending = nil
+	sp.pending, sp.held = nil, weight{}
 	sp.credit()
 	return nil
 }
@@ -403,16 +422,22 @@ func (s *Session) onDone(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if sp.phase != reconcile && sp.phase != live || m.Number != sp.expect {
-		return fmt.Errorf("DONE %d of %q out of turn: %w", m.Number, sp.name, errs.ErrInvalid)
+	if !sp.due(m.Number) {
+		return fmt.Errorf("DONE of stream %d of %q out of turn: %w", m.Number, sp.name, errs.ErrInvalid)
+	}
+	if got := s.dec.Batches(); m.Batches != got {
+		return fmt.Errorf("DONE of stream %d of %q after batch %d, %d arrived: %w", m.Number, sp.name, m.Batches, got, errs.ErrInvalid)
 	}
 	adopt := &Adoption{m.Adopt, m.Gone}
-	if m.Number == 0 && !covers(sp.shown, m.Gone) {
+	switch {
+	case m.Number == 0 && !covers(sp.shown, m.Gone):
 		// The peer collected tombstones that we have not seen: what they
 		// covered must be compared key by key before its clock means anything
 		// to us (K4).
-		adopt = nil
+		adopt, sp.behind = nil, true
 		sp.report.Err = fmt.Errorf("peer collected deletes this node has not seen: %w", errs.ErrUnsupported)
+	case sp.behind:
+		adopt.Gone = crdt.NewClock() // a push stands for its own dots only
 	}
 	if err := sp.apply(adopt); err != nil {
 		return err
@@ -434,85 +459,4 @@ func covers(clock, gone crdt.Clock) bool {
 		}
 	}
 	return true
-}
-
-// Notify tells that a namespace's journal may have grown; "" means any.
-func (s *Session) Notify(namespace string) {
-	for _, sp := range s.spaces {
-		if namespace == "" || sp.name == namespace {
-			sp.notified = true
-		}
-	}
-}
-
-// pumpTail pushes what the journal got since the last push: the versions in
-// whole transactions, then the dots that became known with them (K5 in small).
-func (sp *space) pumpTail() (bool, error) {
-	s := sp.s
-	sp.notified = false
-	more := false
-	err := sp.withSnapshot(func(snap Snapshot) error {
-		if snap.Arrival() <= sp.cursor {
-			return nil
-		}
-		push, end, err := collectTail(snap, sp.cursor)
-		if err != nil {
-			return err
-		}
-		more = end < snap.Arrival()
-		sp.cursor = end
-		adopt := push.dots.Minus(sp.has)
-		if adopt.IsEmpty() {
-			return nil
-		}
-		for _, v := range push.versions {
-			if sp.has.Has(v.Dot) {
-				continue // the peer sent it, or has it from the reconcile
-			}
-			if !s.enc.Add(v) {
-				sp.flush(sp.number)
-				s.enc.Add(v) // an empty batch takes any version
-			}
-			if s.enc.Len() >= batchBytes {
-				sp.flush(sp.number)
-			}
-			sp.report.Sent++
-		}
-		sp.flush(sp.number)
-		sp.has.Merge(adopt)
-		m := wire.Done{NS: sp.index, Number: sp.number, Adopt: adopt, Gone: snap.Gone()}
-		s.send(wire.TypeDone, m.Append(nil, s.cfg.Zstd))
-		sp.number++
-		sp.report.Pushes++
-		return nil
-	})
-	sp.notified = sp.notified || more
-	return more, err
-}
-
-// push is a stretch of the journal.
-type push struct {
-	versions []*crdt.Version
-	dots     crdt.Clock
-}
-
-// collectTail reads a stretch of whole transactions after a journal record.
-func collectTail(snap Snapshot, after uint64) (push, uint64, error) {
-	p := push{dots: crdt.NewClock()}
-	add := func(c replica.Change) error {
-		p.versions = append(p.versions, c.Version)
-		return nil
-	}
-	end, err := snap.Tail(after, tailRecords, add, p.dots.Add, p.dots.Merge)
-	// Do not cut a transaction: go on to the last sequence of its batch.
-	for err == nil && end < snap.Arrival() && len(p.versions) > 0 && unfinished(p) {
-		end, err = snap.Tail(end, 1, add, p.dots.Add, p.dots.Merge)
-	}
-	return p, end, err
-}
-
-// unfinished reports whether the last version's transaction goes on behind it.
-func unfinished(p push) bool {
-	last := p.versions[len(p.versions)-1]
-	return last.Last > last.Dot.Seq && !p.dots.Has(crdt.Dot{Replica: last.Dot.Replica, Seq: last.Last})
 }

@@ -134,7 +134,7 @@ func openBench(b *testing.B, k keys, n int) *engine.DB {
 
 func BenchmarkPut(b *testing.B) {
 	db := openBench(b, sequential, 0)
-	value := valueOf(1)
+	value := valueOf(1, 0)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if err := db.Put(b.Context(), sequential.key(i), value); err != nil {
@@ -146,7 +146,7 @@ func BenchmarkPut(b *testing.B) {
 // BenchmarkPutConcurrent is 64 writers, one put a call.
 func BenchmarkPutConcurrent(b *testing.B) {
 	db := openBench(b, sequential, 0)
-	value := valueOf(1)
+	value := valueOf(1, 0)
 	b.ReportAllocs()
 	b.SetParallelism(32)
 	b.RunParallel(func(pb *testing.PB) {
@@ -239,7 +239,7 @@ func BenchmarkState(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		b.StopTimer()
-		if err := db.Put(b.Context(), sequential.key(0), valueOf(0)); err != nil {
+		if err := db.Put(b.Context(), sequential.key(0), valueOf(0, 0)); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()

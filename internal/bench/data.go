@@ -38,9 +38,9 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// valueOf returns the value of write number i: PRNG bytes.
-func valueOf(i int) []byte {
-	rng := rand.New(rand.NewPCG(uint64(i), 0x62656e6368))
+// valueOf returns the value of write number i of a round of writes: PRNG bytes.
+func valueOf(i, round int) []byte {
+	rng := rand.New(rand.NewPCG(uint64(i), 0x62656e6368+uint64(round)))
 	b := make([]byte, 0, valueLen+8)
 	for len(b) < valueLen {
 		b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
@@ -48,12 +48,11 @@ func valueOf(i int) []byte {
 	return b[:valueLen]
 }
 
-// pairs returns the keys from..from+n-1. salt makes the values of another
-// round of writes.
-func (k keys) pairs(from, n, salt int) []pair {
+// pairs returns the keys from..from+n-1 with the values of a round of writes.
+func (k keys) pairs(from, n, round int) []pair {
 	out := make([]pair, n)
 	for i := range out {
-		out[i] = pair{k.key(from + i), valueOf(from + i + salt<<40)}
+		out[i] = pair{k.key(from + i), valueOf(from+i, round)}
 	}
 	return out
 }

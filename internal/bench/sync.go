@@ -61,12 +61,12 @@ func overLink(rtt time.Duration) func(context.Context, *engine.DB, *engine.DB, e
 		defer cancel()
 		peer.Go(func() {
 			if accepted, errB = y.Accept(ctx); errB == nil {
-				rb, errB = b.ServeSync(ctx, lastWord{accepted}, opts)
+				rb, errB = b.ServeSync(ctx, accepted, opts)
 			}
 		})
 		stream, err := x.Dial(ctx, "b")
 		if err == nil {
-			ra, err = a.Sync(ctx, lastWord{stream}, opts)
+			ra, err = a.Sync(ctx, stream, opts)
 		}
 		if err != nil {
 			cancel()
@@ -78,12 +78,6 @@ func overLink(rtt time.Duration) func(context.Context, *engine.DB, *engine.DB, e
 		return ra, rb, err
 	}
 }
-
-// lastWord is a stream whose Close lets the other end read what was written.
-type lastWord struct{ transport.Stream }
-
-// Close implements io.Closer.
-func (s lastWord) Close() error { return errors.Join(s.CloseWrite(), s.Stream.Close()) }
 
 // recordSync emits what a sync cost.
 func (e *env) recordSync(s synced, params Params, bytes Baseline, more ...value) error {
@@ -155,7 +149,7 @@ func (e *env) writeApart(db *engine.DB, k keys, which int) error {
 	for i := range half {
 		replaced := old[(which*half+i)%len(old)]
 		for _, n := range []int{replaced, e.size.synced + which*half + i} {
-			if err := db.Put(e.ctx, k.key(n), valueOf(n+(which+1)<<41)); err != nil {
+			if err := db.Put(e.ctx, k.key(n), valueOf(n, 1000+which)); err != nil {
 				return err
 			}
 		}

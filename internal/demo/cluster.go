@@ -19,7 +19,7 @@ import (
 
 // dialTimeout is how long a node tries to reach another: several round trips
 // of the slowest link.
-const dialTimeout = 400 * time.Millisecond
+const dialTimeout = 300 * time.Millisecond
 
 // node is one of the three stores with its place in the network.
 type node struct {
@@ -43,6 +43,7 @@ type cluster struct {
 	now           time.Time // of the story
 	rows          int       // to import a node, 0 = all
 	imported      int       // in all
+	runtimeDir    string    // for the anchors of the stores; "-" leaves none behind
 }
 
 // links are the three ways of the ring: within a building, across a continent,
@@ -51,7 +52,7 @@ func (c *cluster) links() []LinkInfo {
 	return []LinkInfo{
 		{Between: [2]string{"ann", "ben"}, LatencyMS: 2, JitterMS: 0.5, BytesPerSecond: 12_500_000},
 		{Between: [2]string{"ben", "cho"}, LatencyMS: 35, JitterMS: 2, Loss: 0.001, BytesPerSecond: 6_250_000},
-		{Between: [2]string{"cho", "ann"}, LatencyMS: 80, JitterMS: 8, Loss: 0.002, BytesPerSecond: 1_250_000},
+		{Between: [2]string{"cho", "ann"}, LatencyMS: 60, JitterMS: 8, Loss: 0.002, BytesPerSecond: 1_250_000},
 	}
 }
 
@@ -65,6 +66,9 @@ func newCluster(dir string, o Options) *cluster {
 		authors: map[crdt.ReplicaID]string{},
 		now:     time.Now().UTC().Truncate(time.Hour).Add(-time.Hour),
 		rows:    o.Rows,
+	}
+	if o.Dir == "" && !o.Keep {
+		c.runtimeDir = "-" // the stores are never opened for writing again
 	}
 	c.nodes = []*node{c.ann, c.ben, c.cho}
 	for _, n := range c.nodes {
@@ -87,7 +91,7 @@ func newCluster(dir string, o Options) *cluster {
 func (c *cluster) open(ctx context.Context) ([]NodeInfo, error) {
 	var infos []NodeInfo
 	for _, n := range c.nodes {
-		db, err := engine.Open(n.dir, nil)
+		db, err := engine.Open(n.dir, &engine.Options{RuntimeDir: c.runtimeDir})
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +101,7 @@ func (c *cluster) open(ctx context.Context) ([]NodeInfo, error) {
 			return nil, fmt.Errorf("%s imports: %w", n.name, err)
 		}
 		c.imported += info.Records
-		info.ReplicaID = db.ReplicaID().String()
+		info.ReplicaID, info.Author = db.ReplicaID().String(), db.ReplicaID().Short()
 		c.authors[db.ReplicaID()] = n.name
 		infos = append(infos, info)
 	}
@@ -156,11 +160,12 @@ func (c *cluster) meet(ctx context.Context, phase string, from, to *node) (Sync,
 	defer cancel()
 	before := c.net.Stats().PayloadBytes
 	var served error
+	var answer engine.SyncReport
 	var server sync.WaitGroup
 	server.Go(func() {
 		stream, err := to.net.Accept(ctx)
 		if err == nil {
-			_, err = to.db.ServeSync(ctx, stream, engine.SyncOptions{})
+			answer, err = to.db.ServeSync(ctx, stream, engine.SyncOptions{})
 		}
 		served = err
 	})
@@ -178,7 +183,7 @@ func (c *cluster) meet(ctx context.Context, phase string, from, to *node) (Sync,
 	if err != nil {
 		err = fmt.Errorf("sync of %s with %s: %w", from.name, to.name, err)
 	}
-	return newSync(phase, from, to, report, c.net.Stats().PayloadBytes-before), err
+	return newSync(phase, from, to, report, answer, c.net.Stats().PayloadBytes-before), err
 }
 
 // call is the side of a sync that begins it.

@@ -33,7 +33,7 @@ const DefaultLimit = 60 * time.Second
 const minRows = 10
 
 // Options changes a run. The zero value plays the whole story in a temporary
-// directory that is removed in the end.
+// directory that is removed in the end unless a claim is false.
 type Options struct {
 	// Dir is where the stores are made, one directory each, and stay. It must
 	// be empty or not there. "" = a temporary directory.
@@ -97,19 +97,20 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("the demo took more than %v: %w", o.Limit, errs.ErrTimeout))
 	defer cancel()
 	p := &run{o: o, c: newCluster(dir, o), r: report, model: newModel()}
-	err = p.play(ctx)
-	err = errors.Join(err, p.c.close())
+	err = errors.Join(p.play(ctx), p.c.close())
+	if err == nil {
+		err = report.verdict()
+		report.OK = err == nil
+	}
+	if errors.Is(err, ErrFalse) {
+		report.Kept = true // to be looked into
+	}
 	if !report.Kept {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	report.Seconds = time.Since(started).Seconds()
-	if err == nil {
-		report.OK = true
-		err = report.verdict()
-		report.OK = err == nil
-	}
-	if e := p.after(StepEnd); err == nil {
-		err = e
+	if err == nil || errors.Is(err, ErrFalse) {
+		err = errors.Join(err, p.after(StepEnd))
 	}
 	return report, err
 }

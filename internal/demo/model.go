@@ -14,7 +14,7 @@ const (
 	keyCausal = "New York/2014-01-03" // corrected by cho, then by ann who had seen that
 	keyGone   = "Seattle/2012-01-02"  // deleted by one while another corrects it
 
-	keyCounter = "observations corrected"
+	keyCounter = "corrections"
 	keySet     = "tags"
 	keyList    = "todo"
 )

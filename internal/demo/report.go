@@ -34,6 +34,7 @@ type NodeInfo struct {
 	Name         string  `json:"name"`
 	Dir          string  `json:"dir"`
 	ReplicaID    string  `json:"replica_id"` // under which it writes
+	Author       string  `json:"author"`     // the same, as the commands show it
 	Imports      string  `json:"imports"`    // what part of the data it took in
 	Records      int     `json:"records"`
 	ImportBytes  int64   `json:"import_bytes"` // of their keys and values
@@ -150,12 +151,12 @@ type Check struct {
 	Detail string `json:"detail,omitempty"` // what was found; always given if it failed
 }
 
-// newSync describes a session.
-func newSync(phase string, from, to *node, r engine.SyncReport, onNet int64) Sync {
+// newSync describes a session by what each side reports to have sent.
+func newSync(phase string, from, to *node, r, answer engine.SyncReport, onNet int64) Sync {
 	s := Sync{
 		Phase: phase, From: from.name, To: to.name, Tier: "equal",
-		BytesSent: r.BytesSent, BytesReceived: r.BytesReceived, RoundTrips: r.RoundTrips,
-		Milliseconds: float64(r.Duration.Microseconds()) / 1000, InSync: r.InSync, NetworkBytes: onNet,
+		BytesSent: r.BytesSent, BytesReceived: answer.BytesSent, RoundTrips: r.RoundTrips,
+		Milliseconds: float64(r.Duration.Microseconds()) / 1000, InSync: r.InSync && answer.InSync, NetworkBytes: onNet,
 	}
 	for _, n := range r.Namespaces {
 		s.Sent += n.Sent

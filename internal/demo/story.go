@@ -24,7 +24,7 @@ func (p *run) begin(ctx context.Context) (err error) {
 	}
 	return do(ctx,
 		p.tag(p.c.ann, "before", "add", tagStorm, tagDraft),
-		p.insert(p.c.ann, "before", 0, "check the gauge", "call Seattle", "publish January"),
+		p.insert(p.c.ann, "before", 0, "check gauge", "call Seattle", "publish January"),
 		p.correct(p.c.cho, "before", keyCausal, temp("-6.1")),
 	)
 }
@@ -68,8 +68,8 @@ func (p *run) apart(ctx context.Context) (err error) {
 		p.tag(ben, phase, "add", tagStorm),
 		p.tag(cho, phase, "remove", tagDraft),
 		p.tag(ann, phase, "add", tagVerified),
-		p.insert(ann, phase, 1, "ann: order a battery", "ann: fix cho's clock"),
-		p.insert(ben, phase, 1, "ben: photo of the gauge", "ben: mail the photo"),
+		p.insert(ann, phase, 1, "ann: buy battery", "ann: fix cho's clock"),
+		p.insert(ben, phase, 1, "ben: take photo", "ben: mail photo"),
 		p.takeOut(cho, 1),
 		p.insert(cho, phase, 2, "cho: archive 2012"),
 	)

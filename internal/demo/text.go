@@ -2,7 +2,6 @@ package demo
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -97,9 +96,9 @@ func (t *Text) imports(r *Report) error {
 		if n.ClockAheadS > 0 {
 			clock = fmt.Sprintf("%.0f h fast", n.ClockAheadS/3600)
 		}
-		rows = append(rows, []any{n.Name, n.Imports, cliout.Count(n.Records), cliout.Bytes(n.ImportBytes), clock, n.ReplicaID[:12]})
+		rows = append(rows, []any{n.Name, n.Imports, cliout.Count(n.Records), cliout.Bytes(n.ImportBytes), clock, n.Author})
 	}
-	if err := t.table([]string{"node", "imports", "records", "size", "clock", "replica id"}, rows); err != nil {
+	if err := t.table([]string{"node", "imports", "records", "size", "clock", "writes as"}, rows); err != nil {
 		return err
 	}
 	return t.writes(r, "before", "They also wrote what the story needs:")
@@ -110,6 +109,10 @@ func (t *Text) writes(r *Report, phase, title string) error {
 	if err := t.heading(0, "", title); err != nil {
 		return err
 	}
+	return t.writeTable(r, phase)
+}
+
+func (t *Text) writeTable(r *Report, phase string) error {
 	var rows [][]any
 	for _, w := range r.Writes {
 		if w.Phase == phase {
@@ -162,11 +165,11 @@ func (t *Text) apart(r *Report) error {
 	err := t.heading(3, "The network is cut; everybody goes on writing",
 		fmt.Sprintf("%s and gets, after %.1f s:", r.Partition.Tried, r.Partition.Waits),
 		"  "+r.Partition.Error,
-		"A correction and its count are one transaction. Each of these writes was acknowledged:")
+		"A correction and its count are one transaction. Each of these writes was acknowledged.")
 	if err != nil {
 		return err
 	}
-	return t.writes(r, "apart", "")
+	return t.writeTable(r, "apart")
 }
 
 func (t *Text) views(views []View, step int, title string, lines ...string) error {
@@ -177,10 +180,10 @@ func (t *Text) views(views []View, step int, title string, lines ...string) erro
 	for _, v := range views {
 		rows = append(rows, []any{v.What, v.Values["ann"], v.Values["ben"], v.Values["cho"]})
 	}
-	return t.table([]string{"", "ann", "ben", "cho"}, rows)
+	return t.table([]string{"what", "ann", "ben", "cho"}, rows)
 }
 
-// verdicts explain what became of a record.
+// verdict explains what became of a record.
 func verdict(r Record) string {
 	switch r.Verdict {
 	case "concurrent":
@@ -190,40 +193,40 @@ func verdict(r Record) string {
 				values++
 			}
 		}
-		return fmt.Sprintf("%d values by writers that had not seen each other: all stay, the latest stamp is shown", values)
+		text := fmt.Sprintf("%d writers that had not seen each other; all stay, the latest is shown", values)
+		if r.Versions[0].Node == "cho" {
+			text += "\n  (cho's, by its fast clock: what is shown is a choice, so somebody settles it in step 8)"
+		}
+		return text
 	case "delete_and_correction":
-		return "a delete takes away only what it had seen: the correction stays"
+		return "the delete had not seen the correction, which stays"
 	}
-	return "the writer had seen what it replaced: no conflict, whatever the clocks say"
+	return "ann had seen cho's, so hers wins; its stamp follows cho's,\n  a day ahead, while ann's clock stays right"
 }
 
 func (t *Text) records(r *Report) error {
 	err := t.heading(6, "Who wrote what, and what became of it",
-		"A write replaces what its writer had seen, nothing else. Clocks only choose what is shown",
-		"of several values that nobody had seen all of; the others stay readable.")
+		"A write replaces what its writer had seen, nothing else. Stamps only choose what is shown of",
+		"several values; those beside it stay readable, those replaced stay in the history.",
+		"Columns: by, stamp, value, what it became, end of its CID.")
 	if err != nil {
 		return err
 	}
-	var rows [][]any
-	for _, rec := range r.Records {
-		key := any(rec.Key)
+	var b strings.Builder
+	for i, rec := range r.Records {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "%s: %s\n", rec.Key, verdict(rec))
 		for _, v := range rec.Versions {
 			value := v.Value
 			if v.Kind == "delete" {
 				value = "(delete)"
 			}
-			rows = append(rows, []any{key, v.Node, stamp(v.Time), value, v.Fate, v.CID[len(v.CID)-8:]})
-			key = " "
+			fmt.Fprintf(&b, "  %-3s  %s  %-14s  %-8s  ...%s\n", v.Node, stamp(v.Time), value, v.Fate, v.CID[len(v.CID)-8:])
 		}
 	}
-	if err := t.table([]string{"record", "by", "stamp", "value", "became", "CID ends in"}, rows); err != nil {
-		return err
-	}
-	var lines []string
-	for _, rec := range r.Records {
-		lines = append(lines, fmt.Sprintf("%-19s  %s", rec.Key, verdict(rec)))
-	}
-	return t.heading(0, "", lines...)
+	return t.p.Data([]byte(b.String()))
 }
 
 func (t *Text) types(r *Report) error {
@@ -251,10 +254,11 @@ func (t *Text) types(r *Report) error {
 func (t *Text) settle(r *Report) error {
 	s := r.Resolution
 	err := t.heading(8, "Somebody settles a conflict",
-		fmt.Sprintf("ann corrects %s once more, on what she saw while apart: PutIf(key, value, token %s...)", s.Key, s.StaleToken[:8]),
+		fmt.Sprintf("ann corrects %s on what she saw while apart:", s.Key),
+		fmt.Sprintf("  PutIf(key, %q, token %s...)", s.Value, s.StaleToken[:8]),
 		"  refused: "+s.Refused,
-		fmt.Sprintf("The error carries these %d versions and their token. ann looks at them and writes what she", s.Found),
-		fmt.Sprintf("takes from each: PutIf(key, %q, token %s...)", s.Value, s.Token[:8]),
+		fmt.Sprintf("The error carries these %d versions and their token. ann looks at them and decides:", s.Found),
+		fmt.Sprintf("  PutIf(key, %q, token %s...)", s.Value, s.Token[:8]),
 		"  accepted: it replaces all of them, here and after the next sync everywhere.")
 	if err != nil {
 		return err
@@ -278,50 +282,4 @@ func (t *Text) checks(r *Report) error {
 		b.WriteString(mark + "  " + c.Claim + "\n" + "     " + c.Detail + "\n")
 	}
 	return t.p.Data([]byte(b.String()))
-}
-
-// end prints the roots, where the data lies, and what to do with it.
-func (t *Text) end(r *Report) error {
-	var b strings.Builder
-	if err := t.heading(10, "Where the data lies, and what to try next"); err != nil {
-		return err
-	}
-	dir := r.Dir
-	if r.Kept {
-		fmt.Fprintf(&b, "The three stores are in %s\n\n", dir)
-	} else {
-		fmt.Fprintf(&b, "The three stores were in %s and are removed.\nTo look around in them, keep them:\n\n", dir)
-		dir = "bzzz-demo"
-		fmt.Fprintf(&b, "  %s demo --keep=%s\n", t.program, dir)
-	}
-	for _, c := range nextCommands(t.program, dir) {
-		b.WriteString("  " + c + "\n")
-	}
-	return t.p.Data([]byte(b.String()))
-}
-
-// nextCommands are worth trying on the stores.
-func nextCommands(program, dir string) []string {
-	at := func(node, rest string) string {
-		return program + " --data " + quoted(filepath.Join(dir, node)) + " " + rest
-	}
-	return []string{
-		at("ann", "ls -l 'Seattle/2012-01'"),
-		at("ann", "log '"+keyAll+"'"),
-		at("ann", "at '"+keyAll+"' --steps 1"),
-		at("ann", "conflicts"),
-		at("ann", "conflicts resolve '"+keyTwo+"' --pick bafy..."),
-		at("ann", "sync "+quoted(filepath.Join(dir, "ben"))),
-		at("ben", "conflicts"),
-	}
-}
-
-// quoted returns a path as a shell takes it.
-func quoted(path string) string {
-	if strings.IndexFunc(path, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:", r))
-	}) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

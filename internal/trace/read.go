@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"math"
 	"strconv"
 	"time"
 
@@ -64,7 +65,7 @@ func (t *Reader) readHeader(line []byte, pos ingest.Pos) error {
 	var format int
 	counts := map[string]*int{"format": &format, "commits": &t.header.Commits, "authors": &t.header.Authors, "paths": &t.header.Paths}
 	err := members(pos, line, []string{"format", "commits", "authors", "paths"}, func(name string, raw json.RawMessage, at ingest.Pos) error {
-		return integer(at, raw, 0, 1<<40, counts[name])
+		return integer(at, raw, 0, math.MaxInt32, counts[name])
 	})
 	if err == nil && format != Version {
 		return &ingest.Fault{Pos: pos, Err: errs.Wrap("trace.Read", "format "+strconv.Itoa(format), errs.ErrUnsupported)}
@@ -116,9 +117,9 @@ func (t *Reader) readCommit(line []byte, pos ingest.Pos) (Commit, error) {
 			err = integer(at, raw, 0, t.header.Authors-1, &c.Author)
 			t.authors[c.Author] = true
 		case "time":
-			var s int
+			var s int64
 			err = integer(at, raw, -1<<35, 1<<35, &s) // 881 to 3058
-			c.Time = time.Unix(int64(s), 0).UTC()
+			c.Time = time.Unix(s, 0).UTC()
 		case "set":
 			c.Set, err = files(at, raw)
 		case "del":
@@ -199,15 +200,15 @@ func members(pos ingest.Pos, line []byte, names []string, fn func(name string, r
 	return nil
 }
 
-func integer(at ingest.Pos, raw json.RawMessage, low, high int, dst *int) error {
-	n, err := strconv.Atoi(string(raw))
-	if err != nil || n < low || n > high {
+func integer[T int | int64](at ingest.Pos, raw json.RawMessage, low, high T, dst *T) error {
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil || n < int64(low) || n > int64(high) {
 		if low == high {
 			return at.Invalid("got %.40s, want %d", raw, low)
 		}
 		return at.Invalid("got %.40s, want a whole number from %d to %d", raw, low, high)
 	}
-	*dst = n
+	*dst = T(n)
 	return nil
 }
 
@@ -273,10 +274,7 @@ func file(at ingest.Pos, raw json.RawMessage) (f File, err error) {
 		return f, at.Invalid("hash %.60q is not %d lower-case hexadecimal digits", hash, 2*len(f.Hash))
 	}
 	copy(f.Hash[:], digest)
-	var size int
-	err = integer(at, pair[1], 0, 1<<50, &size)
-	f.Size = int64(size)
-	return f, err
+	return f, integer(at, pair[1], 0, 1<<50, &f.Size)
 }
 
 // Read reads a whole trace, plain or gzip, and verifies it (Verify).

@@ -62,9 +62,9 @@ const (
 	// pageSize is the same on every machine, so that files can be moved.
 	pageSize = 4096
 
-	// The file grows in steps of an eighth, so that growing costs few flushes
+	// The file grows in steps of a 32nd, so that growing costs few flushes
 	// and a small store stays small.
-	minGrowth, maxGrowth = 64 << 10, 16 << 20
+	minGrowth, maxGrowth = 64 << 10, 4 << 20
 )
 
 // Options for Open. The zero value means the defaults.

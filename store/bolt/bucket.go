@@ -33,8 +33,10 @@ type bucket struct {
 	b       *bbolt.Bucket // nil once the bucket is deleted
 	name    string
 	load    load
-	deletes bool   // pages may be empty until the commit
-	last    []byte // the last key, while rising
+	deletes bool          // pages may be empty until the commit
+	last    []byte        // the last key, while rising
+	asked   bool          // a look-up was made
+	finder  *bbolt.Cursor // of further look-ups
 }
 
 // Get implements store.Bucket.
@@ -44,11 +46,27 @@ func (b *bucket) Get(key []byte) (value []byte) {
 		return nil
 	}
 	defer t.contain(t.arm())
-	if value = b.b.Get(key); value != nil && !t.inside(value) {
+	if value = b.find(key); value != nil && !t.inside(value) {
 		t.fail(b.damaged(key))
 		return nil
 	}
 	return value
+}
+
+// find is bbolt's Get. From the second look-up on it goes through one cursor,
+// whose stack bbolt would else allocate every time.
+func (b *bucket) find(key []byte) []byte {
+	if !b.asked {
+		b.asked = true
+		return b.b.Get(key)
+	}
+	if b.finder == nil {
+		b.finder = b.b.Cursor()
+	}
+	if k, v := b.finder.Seek(key); bytes.Equal(k, key) {
+		return v
+	}
+	return nil
 }
 
 func (b *bucket) damaged(key []byte) error {

@@ -131,7 +131,7 @@ func (t *tx) commit() (err error) {
 			err = t.s.poisonWith(damage(r))
 		}
 	}()
-	t.s.db.AllocSize = int(max(minGrowth, min(t.btx.Size()/8, maxGrowth)))
+	t.s.db.AllocSize = int(max(minGrowth, min(t.btx.Size()/32, maxGrowth)))
 	if err := t.btx.Commit(); err != nil {
 		return t.s.poisonWith(err)
 	}

@@ -228,7 +228,7 @@ func TestReset(t *testing.T) {
 
 // raw makes a batch of uncompressed sections.
 func raw(flags byte, n int, meta, values []byte) []byte {
-	b := binary.AppendUvarint([]byte{0, 0, flags}, uint64(n))
+	b := binary.AppendUvarint([]byte{0, 0, 0, flags}, uint64(n))
 	b = binary.AppendUvarint(b, uint64(len(meta)))
 	return append(append(b, meta...), values...)
 }
@@ -261,7 +261,7 @@ func hostile() map[string]sample {
 	return map[string]sample{
 		"versions":        {TypeBatch, raw(0, MaxVersions, ids, nil)},
 		"versions beyond": {TypeBatch, raw(0, MaxVersions+1, make([]byte, MaxVersions+1), nil)},
-		"metadata length": {TypeBatch, append([]byte{0, 0, 0, 1}, huge...)},
+		"metadata length": {TypeBatch, append([]byte{0, 0, 0, 0, 1}, huge...)},
 		"new ids":         {TypeBatch, raw(0, 1, append(huge, ids...), nil)},
 		"run":             {TypeBatch, raw(0, 3, append(ids, 1, 1, 0xff, 0xff, 0x7f), nil)},
 		"parents":         {TypeBatch, raw(0, 50, columns(50, run(100, 50)), nil)},
@@ -273,12 +273,12 @@ func hostile() map[string]sample {
 		"value bomb":      {TypeBatch, raw(flagValues, 1, ids, zeros)},
 		"1 MiB of zeros":  {TypeBatch, raw(flagMeta, MaxVersions, zipped(make([]byte, 1<<20)), nil)},
 		"clock bomb":      {TypeState, append([]byte{1}, zeros...)},
-		"1 MiB clock":     {TypeDone, append([]byte{1}, zipped(append([]byte{0, 0, 0xff, 0xff, 3}, make([]byte, 1<<20-5)...))...)},
+		"1 MiB clock":     {TypeDone, append([]byte{1}, zipped(append([]byte{0, 0, 0, 0xff, 0xff, 3}, make([]byte, 1<<20-6)...))...)},
 		"window of 8 EiB": {TypeDone, []byte{1, 0x28, 0xb5, 0x2f, 0xfd, 0, 0xff, 1, 0, 0}},
 		"claim of 4 GiB":  {TypeDone, []byte{1, 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0}},
 		"claim of 1 MiB":  {TypeDone, []byte{1, 0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0, 0, 0x10, 0, 1, 0, 0}},
 		"entries":         {TypeHello, append([]byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 'a'}, huge...)},
-		"clock":           {TypeDone, append([]byte{0, 0, 0}, huge...)},
+		"clock":           {TypeDone, append([]byte{0, 0, 0, 0}, huge...)},
 	}
 }
 
@@ -358,6 +358,34 @@ func TestBatchStrict(t *testing.T) {
 		}
 		if _, again := d.Decode(good(func(*crdt.Version) {})); again != err {
 			t.Errorf("%s: then %v, want the same error", tt.name, again)
+		}
+	}
+}
+
+// Batches that are repeated, left out or moved are refused, not decoded with
+// the wrong differences.
+func TestBatchOrder(t *testing.T) {
+	t.Parallel()
+	e := NewEncoder(NewZstd())
+	w := newWriter(replica(1))
+	var batches [][]byte
+	for i := range 4 {
+		v := w.put(key(i), nil)
+		e.Add(&v)
+		batches = append(batches, bytes.Clone(e.Flush(0, 0)))
+	}
+	if e.Batches() != 4 {
+		t.Errorf("got %d batches flushed, want 4", e.Batches())
+	}
+	for name, order := range map[string][]int{
+		"repeated": {0, 0}, "first left out": {1}, "left out": {0, 2}, "swapped": {1, 0}, "again later": {0, 1, 2, 1},
+	} {
+		d := NewDecoder(NewZstd())
+		for i, n := range order {
+			_, err := d.Decode(batches[n])
+			if last := i == len(order)-1; !last && n == i && err != nil || (last || n != i) && !errors.Is(err, errs.ErrInvalid) {
+				t.Errorf("%s: batch %d: got %v", name, n, err)
+			}
 		}
 	}
 }

@@ -19,10 +19,11 @@ type Batch struct {
 // Decoder reads what one Encoder flushed, in the same order. It is not safe for
 // concurrent use.
 type Decoder struct {
-	z     *Zstd
-	lanes []lane
-	time  crdt.HLC
-	err   error
+	z       *Zstd
+	batches uint64 // decoded so far
+	lanes   []lane
+	time    crdt.HLC
+	err     error
 
 	meta    []byte // reused
 	numbers [3][]uint64
@@ -37,7 +38,8 @@ func NewDecoder(z *Zstd) *Decoder { return &Decoder{z: z} }
 // It allocates per batch, and for each link to a blob, but not per version:
 // MaxDecoded bytes of content and 170 bytes a version at most, of which there
 // are no more than bytes of decompressed metadata. After an error the state is
-// lost: every later call returns the same error.
+// lost: every later call returns the same error. A batch that is missing,
+// repeated or out of its place is such an error (ErrInvalid).
 func (d *Decoder) Decode(payload []byte) (Batch, error) {
 	if d.err != nil {
 		return Batch{}, d.err
@@ -47,12 +49,19 @@ func (d *Decoder) Decode(payload []byte) (Batch, error) {
 		d.err = fmt.Errorf("batch: %w", err)
 		return Batch{}, d.err
 	}
+	d.batches++
 	return b, nil
 }
+
+// Batches returns how many batches were decoded so far.
+func (d *Decoder) Batches() uint64 { return d.batches }
 
 func (d *Decoder) decode(payload []byte) (Batch, error) {
 	c := cursor{b: payload}
 	b := Batch{NS: c.uvarint(), Number: c.uvarint()}
+	if index := c.uvarint(); c.err == nil && index != d.batches {
+		c.fail("batch %d of the stream where %d is due", index, d.batches)
+	}
 	flags := c.u8()
 	if flags&^flagsKnown != 0 {
 		c.fail("unknown flags %#x", flags)

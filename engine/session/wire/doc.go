@@ -20,6 +20,7 @@
 //	 9 OPEN     Open            namespaces added after WELCOME
 //	10 BUNDLE   Bundle          header of a bundle file
 //	11 HISTORY  Encoder.Flush   versions that only go into the journal
+//	64 PING     -               the sender is alive; empty
 //
 // Numbers are unsigned varints (LEB128) in their shortest form, fixed-size
 // integers little-endian, where the layout tables do not say otherwise. A

@@ -70,21 +70,24 @@ type lane struct {
 // its batches must reach the peer's Decoder in the order in which they were
 // flushed, each of them. It is not safe for concurrent use.
 //
-//	batch    = namespace number | number | flags u8 | versions | metadata length
-//	         | metadata section | value section, up to the end
+//	batch    = namespace number | number | index | flags u8 | versions
+//	         | metadata length | metadata section | value section, up to the end
 //	metadata = number of new ids | ids [16] ... | columns, see the col constants
 //	values   = the bytes of values and links
 //
 // Both sections are zstd frames where their flag is set. Replica ids are
 // announced by the batch that is the first to use them. Differences of seq and
-// time go on from batch to batch, those of keys and transactions do not.
+// time go on from batch to batch, those of keys and transactions do not. The
+// index counts an encoder's batches from 0: differences applied to the wrong
+// batch would make versions that nobody wrote.
 type Encoder struct {
 	z     *Zstd
 	index map[crdt.ReplicaID]uint32
 	lanes []lane
 	time  crdt.HLC
 
-	n           int // versions in the batch
+	batches     uint64 // flushed so far
+	n           int    // versions in the batch
 	flags       byte
 	fresh       int // ids announced by the batch
 	cols        [numColumns]column
@@ -112,6 +115,9 @@ func NewEncoder(z *Zstd) *Encoder {
 
 // Count returns how many versions wait for Flush.
 func (e *Encoder) Count() int { return e.n }
+
+// Batches returns how many batches were flushed so far.
+func (e *Encoder) Batches() uint64 { return e.batches }
 
 // Len returns how many bytes wait for Flush, before compression: of
 // incompressible values the frame will have a little less.
@@ -260,7 +266,7 @@ func (e *Encoder) Flush(ns, number uint64) []byte {
 	out := e.out[:0]
 	// The sections are compressed behind room for the header, which is last to
 	// be known.
-	const room = 4*binary.MaxVarintLen64 + 1
+	const room = 5*binary.MaxVarintLen64 + 1
 	out = append(out, make([]byte, room)...)
 	body, zipped := e.z.zip(out, meta)
 	if zipped {
@@ -277,6 +283,8 @@ func (e *Encoder) Flush(ns, number uint64) []byte {
 	e.out = body
 	var head [room]byte
 	h := binary.AppendUvarint(binary.AppendUvarint(head[:0], ns), number)
+	h = binary.AppendUvarint(h, e.batches)
+	e.batches++
 	h = binary.AppendUvarint(append(h, flags), uint64(n))
 	h = binary.AppendUvarint(h, uint64(metaLen))
 	at := room - len(h)

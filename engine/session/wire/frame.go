@@ -41,6 +41,7 @@ const (
 	TypeHistory Type = 11
 
 	FirstOptional Type = 64
+	TypePing      Type = 64 // empty: the sender is alive
 )
 
 // typeNames is indexed by Type.
@@ -50,6 +51,9 @@ var typeNames = [...]string{"", "HELLO", "WELCOME", "STATE", "BATCH", "DONE", "C
 func (t Type) String() string {
 	if t.Known() {
 		return typeNames[t]
+	}
+	if t == TypePing {
+		return "PING"
 	}
 	return fmt.Sprintf("type(%d)", byte(t))
 }

@@ -116,7 +116,7 @@ func samples(z *Zstd) map[string]sample {
 		"state":   {TypeState, State{300, sampleSnapshot()}.Append(nil, z)},
 		"batch":   {TypeBatch, batch},
 		"history": {TypeHistory, batch},
-		"done":    {TypeDone, Done{1, 2, sampleClock(3), sampleClock(1)}.Append(nil, z)},
+		"done":    {TypeDone, Done{1, 2, 3, sampleClock(3), sampleClock(1)}.Append(nil, z)},
 		"check":   {TypeCheck, check.Append(nil)},
 		"credit":  {TypeCredit, Credit{4 << 20}.Append(nil)},
 		"bye":     {TypeBye, Bye{errs.KindUnsupported, "no common protocol"}.Append(nil)},
@@ -218,7 +218,7 @@ func TestMessagesIdentity(t *testing.T) {
 		gotState, err := DecodeState(state.Append(nil, z), z)
 		same(t, gotState, state, err, opts)
 
-		done := Done{hello.Caps, hello.MaxProto, gone, clock}
+		done := Done{hello.Caps, hello.MaxProto, hello.MinProto, gone, clock}
 		gotDone, err := DecodeDone(done.Append(nil, z), z)
 		same(t, gotDone, done, err, opts)
 

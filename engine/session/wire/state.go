@@ -72,9 +72,10 @@ func DecodeState(payload []byte, z *Zstd) (State, error) {
 // Done ends a stream of batches of one namespace. Numbers rise by one: 0 ends
 // the first reconcile, n ends push n.
 //
-//	DONE = packed(namespace number | number | adopt Clock | gone Clock)
+//	DONE = packed(namespace number | number | batches | adopt Clock | gone Clock)
 type Done struct {
 	NS, Number uint64
+	Batches    uint64     // the sender's Encoder flushed so far: all of them must have arrived
 	Adopt      crdt.Clock // what the receiver knows once it has applied all of it
 	Gone       crdt.Clock // and the gone marks that go with that
 }
@@ -82,13 +83,14 @@ type Done struct {
 // Append appends the payload.
 func (m Done) Append(dst []byte, z *Zstd) []byte {
 	body := binary.AppendUvarint(binary.AppendUvarint(nil, m.NS), m.Number)
+	body = binary.AppendUvarint(body, m.Batches)
 	return z.pack(dst, m.Gone.Append(m.Adopt.Append(body)))
 }
 
 // DecodeDone reads what Append appended.
 func DecodeDone(payload []byte, z *Zstd) (Done, error) {
 	c := z.unpacked(payload)
-	m := Done{c.uvarint(), c.uvarint(), c.clock("adopt"), c.clock("gone")}
+	m := Done{c.uvarint(), c.uvarint(), c.uvarint(), c.clock("adopt"), c.clock("gone")}
 	return m, c.end("done")
 }
 
