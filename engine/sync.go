@@ -132,7 +132,7 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	helpers.Go(func() { d.watch(ctx, cancel) })
 	err := d.run(ctx)
 	took := time.Since(started) // what follows is a good-bye
-	s.Close() // its snapshot is not to be held while the peer takes its time
+	s.Close()                   // its snapshot is not to be held while the peer takes its time
 	cause := context.Cause(ctx)
 	d.finish(ctx)
 	cancel(nil)

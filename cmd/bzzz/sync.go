@@ -43,6 +43,9 @@ This store is made if it is not there and the other side is.`,
 			info, err := os.Stat(other)
 			switch {
 			case errors.Is(err, os.ErrNotExist):
+				if _, err := os.Stat(filepath.Dir(other)); err != nil {
+					return inputError(err)
+				}
 				return a.inNamespace(cmd, writing, func(ns *engine.Namespace) error { return a.writeBundle(cmd, ns, other) })
 			case err != nil:
 				return err
@@ -127,6 +130,7 @@ func (a *app) writeBundle(cmd *cobra.Command, ns *engine.Namespace, file string)
 	if err != nil {
 		return err
 	}
+	a.p.Note("%s was not there: wrote a bundle to it", file)
 	return a.p.Object(append(bundleFields(file, engine.BundleReport{}, report, started),
 		cliout.Field{Name: "in_sync", Value: nil})...)
 }

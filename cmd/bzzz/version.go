@@ -13,7 +13,7 @@ func newVersionCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version of this program",
-		Long:    "Print the version of this program, the revision it was built from, and by which Go for which platform.",
+		Long:    "Print the version of this program, the revision it was built from, by which Go and\nfor which platform.",
 		Example: "  bzzz version -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

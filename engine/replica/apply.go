@@ -144,11 +144,10 @@ func (b *Batch) yieldDot(mine *crdt.Version) error {
 // its record is lost, or its dot belongs to another version now.
 func (b *Batch) evict(key []byte, dot crdt.Dot) error {
 	id, known := b.r.ids.byID[dot.Replica]
-	entry := b.heads.Get(key)
-	if !known || entry == nil {
+	if !known || b.heads.Get(key) == nil {
 		return nil
 	}
-	if err := decodeHead(entry, key, &b.head); err != nil {
+	if err := b.readHead(key); err != nil {
 		return err
 	}
 	i := b.head.find(id, dot.Seq)
@@ -209,7 +208,7 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	fresh.Merge(dots.Meet(r.unknown)) // damage had taken them: now they are known to be dead
 	for _, id := range fresh.Replicas() {
 		theirs := fresh.Of(id)
-		if theirs.Max() > r.clock.Of(id).Max()+maxJump {
+		if theirs.Max() > r.clock.Of(id).Max()+maxJump || theirs.Count() > maxJump {
 			return Applied{}, fmt.Errorf("clock of %s jumps to %d: %w", id, theirs.Max(), ErrInvalid)
 		}
 		if id == r.self && theirs.Max() > r.clock.Of(id).Max() {

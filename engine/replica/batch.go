@@ -38,7 +38,6 @@ func (r *Replica) Begin(tx store.Tx, now crdt.HLC) (*Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	rd.collected = r.state.collected
 	r.stale = true // until Done
 	return &Batch{
 		Reader: rd, r: r, now: now, dirty: map[crdt.ReplicaID]bool{}, healed: map[crdt.ReplicaID]bool{},
@@ -131,7 +130,7 @@ func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 // key's siblings unless one of them covers it, and what it covers dies.
 func (b *Batch) insert(v *crdt.Version) error {
 	r := b.r
-	if err := decodeHead(b.heads.Get(v.Key), v.Key, &b.head); err != nil {
+	if err := b.readHead(v.Key); err != nil {
 		return err
 	}
 	h := &b.head

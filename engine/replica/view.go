@@ -17,15 +17,14 @@ import (
 // transaction, so many Readers may work beside the one writer, each for one
 // goroutine. What it returns points into the transaction's bytes.
 type Reader struct {
-	cfg       *Config
-	tx        store.Tx
-	ids       *idTable
-	heads     store.Bucket
-	journal   store.Bucket
-	names     *names
-	head      head
-	walk      *journalWalk // of a scan in a read transaction
-	collected uint64       // newest journal record that was removed, for History
+	cfg     *Config
+	tx      store.Tx
+	ids     *idTable
+	heads   store.Bucket
+	journal store.Bucket
+	names   *names
+	head    head
+	walk    *journalWalk // of a scan in a read transaction
 }
 
 // Reader returns a Reader on tx. ErrNotFound if the namespace was dropped.
@@ -291,7 +290,7 @@ func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 	}
 	l.Reader = &Reader{
 		cfg: &r.cfg, tx: tx, ids: l.ids, names: &r.names,
-		heads: tx.Bucket(r.names.heads), journal: tx.Bucket(r.names.journal), collected: l.state.collected,
+		heads: tx.Bucket(r.names.heads), journal: tx.Bucket(r.names.journal),
 	}
 	return l, nil
 }

@@ -338,7 +338,8 @@ func (r *Replica) catchUpDead(dead store.Bucket) error {
 }
 
 // DeadWithin returns those of the given dots that are known to be dead here.
-// A damaged chunk proves nothing: its dots are left out. O(chunks touched).
+// A damaged chunk proves nothing: its dots are left out. O(chunks that there
+// are), however long the runs.
 func (v *View) DeadWithin(dots crdt.Clock) (crdt.Clock, error) {
 	d, err := replayDelta(v.journal, v.state.mark, v.ids)
 	if err != nil {
@@ -346,19 +347,24 @@ func (v *View) DeadWithin(dots crdt.Clock) (crdt.Clock, error) {
 	}
 	out := dots.Meet(d.died)
 	bucket := v.tx.Bucket(v.names.dead)
+	c := bucket.Cursor()
 	for id, r := range v.ids.all() {
+		var dead crdt.SeqSet
+		next := uint64(0) // chunk
 		for _, run := range dots.Of(r).Runs() {
-			for chunk := run.Lo >> deadChunkBits; chunk <= run.Hi>>deadChunkBits; chunk++ {
-				m, err := loadDeadChunk(bucket, uint32(id), chunk)
-				if err != nil || m == nil {
-					continue
+			k, _ := c.Seek(blockKey(uint32(id), max(next, run.Lo>>deadChunkBits)))
+			for ; len(k) == 12 && binary.BigEndian.Uint32(k) == uint32(id); k, _ = c.Next() {
+				chunk := binary.BigEndian.Uint64(k[4:])
+				if chunk > run.Hi>>deadChunkBits {
+					break
 				}
-				first := chunk << deadChunkBits
-				set := crdt.SeqSet{}
-				addRuns(&set, m, first)
-				out.Merge(crdt.ClockOf(r, set.Intersect(crdt.NewSeqSet(run))))
+				next = chunk + 1
+				if m, err := loadDeadChunk(bucket, uint32(id), chunk); err == nil && m != nil {
+					addRuns(&dead, m, chunk<<deadChunkBits)
+				}
 			}
 		}
+		out.Merge(crdt.ClockOf(r, dead.Intersect(dots.Of(r))))
 	}
 	return out, nil
 }

@@ -32,10 +32,12 @@ type end struct {
 }
 
 // small makes batches of three versions, applied four at a time.
-var small = sizes{batch: 400, apply: 900, applyMemory: 4 << 20, records: 4, memory: tailMemory}
+var small = sizes{
+	batch: 400, apply: 900, applyMemory: 4 << 20, records: 4, memory: tailMemory, push: crdt.MaxBatch, pushMemory: 16 << 20,
+}
 
 func newLink(a, b *node, cfg Config) *link {
-	cfg.Zstd, cfg.Salt = wire.NewZstd(), [8]byte{1, 2, 3}
+	cfg.Zstd, cfg.Salt = a.w.zstd, [8]byte{1, 2, 3}
 	other := cfg
 	cfg.Initiator, other.Namespaces = true, nil
 	l := &link{a: end{s: New(cfg, a)}, b: end{s: New(other, b)}}

@@ -11,6 +11,7 @@ import (
 
 	"bzzz/crdt"
 	"bzzz/engine/replica"
+	"bzzz/engine/session/wire"
 	"bzzz/internal/errs"
 	"bzzz/store"
 	"bzzz/store/mem"
@@ -20,9 +21,12 @@ import (
 // the fold of those of them that are in its clock.
 type world struct {
 	versions map[string]map[string][]*crdt.Version // namespace -> key
+	zstd     *wire.Zstd
 }
 
-func newWorld() *world { return &world{map[string]map[string][]*crdt.Version{}} }
+func newWorld() *world {
+	return &world{map[string]map[string][]*crdt.Version{}, wire.NewZstd()}
+}
 
 // node is a store with namespaces and no engine: the Host of these tests.
 type node struct {

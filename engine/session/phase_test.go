@@ -57,8 +57,7 @@ func (st stage) reach(t *testing.T, a, b *node) (*Session, *node) {
 }
 
 // frames returns a well-formed frame of every type.
-func frames() map[string]wire.Frame {
-	z := wire.NewZstd()
+func frames(z *wire.Zstd) map[string]wire.Frame {
 	batch := func(number uint64) []byte {
 		e := wire.NewEncoder(z)
 		e.Add(&crdt.Version{
@@ -101,7 +100,7 @@ func TestEveryFrameInEveryPhase(t *testing.T) {
 	a.grow("ns", "a", 1)
 	b.grow("ns", "b", 1)
 	for _, st := range stages {
-		for name, f := range frames() {
+		for name, f := range frames(w.zstd) {
 			s, n := st.reach(t, a, b)
 			if strings.HasPrefix(name, "DONE") || strings.HasPrefix(name, "BATCH") {
 				s.dec = wire.NewDecoder(s.cfg.Zstd) // the frame is the stream's first
@@ -138,7 +137,7 @@ func TestFramesThatDoNotFit(t *testing.T) {
 	w := newWorld()
 	a, b := newNode(w, 1, "ns"), newNode(w, 2, "ns")
 	a.grow("ns", "a", 1)
-	z := wire.NewZstd()
+	z := w.zstd
 	await, streams := stages[6], stages[7]
 	tests := []struct {
 		name  string

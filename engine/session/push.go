@@ -78,7 +78,7 @@ var errFull = errors.New("push is full")
 func collectTail(snap Snapshot, after uint64, until sizes) (push, uint64, error) {
 	p := push{dots: crdt.NewClock()}
 	end, err := snap.Tail(after, math.MaxInt, func(c replica.Change) error {
-		if p.full(until) && !p.continues(c.Version) {
+		if p.full(until) && !p.continues(c.Version, until) {
 			return errFull
 		}
 		p.versions = append(p.versions, c.Version)
@@ -104,8 +104,8 @@ func (p *push) full(until sizes) bool {
 // continues reports whether v belongs to the transaction of the version before
 // it: they lie side by side in the journal, whoever wrote them. One above the
 // largest size, which only a liar makes up, is cut.
-func (p *push) continues(v *crdt.Version) bool {
-	if len(p.versions) == 0 || p.size.content+int64(len(v.Key)+len(v.Value)) > maxPush {
+func (p *push) continues(v *crdt.Version, until sizes) bool {
+	if len(p.versions) == 0 || p.size.content+int64(len(v.Key)+len(v.Value)) > until.push {
 		return false
 	}
 	last := p.versions[len(p.versions)-1]

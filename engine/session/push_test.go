@@ -209,7 +209,8 @@ func TestLargeTransaction(t *testing.T) {
 	l := liveLink(t, a, b)
 	l.a.s.sizes, l.b.s.sizes = defaultSizes(), defaultSizes()
 	values := map[string][]byte{}
-	for i := range 250 {
+	const keys = 160
+	for i := range keys {
 		values[fmt.Sprint("k", i)] = noise(crdt.MaxValue, byte(i))
 	}
 	b.applies = 0
@@ -217,7 +218,7 @@ func TestLargeTransaction(t *testing.T) {
 	if err := l.notify(); err != nil {
 		t.Fatal(err)
 	}
-	if b.applies != 1 || l.a.count(wire.TypeBatch) < 250*crdt.MaxValue/wire.MaxData {
+	if b.applies != 1 || l.a.count(wire.TypeBatch) < keys*crdt.MaxValue/wire.MaxData {
 		t.Errorf("%d transactions, %d batches", b.applies, l.a.count(wire.TypeBatch))
 	}
 	if err := inSync(a, b, "ns"); err != nil {
@@ -256,11 +257,12 @@ func TestMemoryOfAReceiver(t *testing.T) {
 		a, b := newNode(w, 1, "ns"), newNode(w, 2, "ns")
 		l := liveLink(t, a, b)
 		l.b.s.sizes = defaultSizes()
-		if _, err := stuff(l.b.s, 1, value, 4_000_000); !errors.Is(err, errs.ErrTooLarge) {
+		l.b.s.sizes.push, l.b.s.sizes.pushMemory = 4<<20, 16<<20
+		if _, err := stuff(l.b.s, 1, value, 200_000); !errors.Is(err, errs.ErrTooLarge) {
 			t.Errorf("%s: got %v, want too large", name, err)
 		}
 		held := l.b.s.spaces[0].held
-		if held.content > maxPush+wire.MaxDecoded || held.memory > maxHeld+64<<20 {
+		if held.content > 5<<20 || held.memory > 24<<20 {
 			t.Errorf("%s: %+v held", name, held)
 		}
 		if b.clock("ns").Count() != 0 {
@@ -275,7 +277,7 @@ func TestFlowControl(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	a, b := newNode(w, 1, "ns"), newNode(w, 2, "ns")
-	for i := range 40 {
+	for i := range 12 {
 		values := map[string][]byte{}
 		for k := range 10 {
 			values[fmt.Sprintf("k%d-%d", i, k)] = noise(crdt.MaxValue, byte(i), byte(k))

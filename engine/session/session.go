@@ -25,13 +25,6 @@ const (
 	batchBytes = 256 << 10
 	// tailMemory is where a push ends, at the next border of a transaction.
 	tailMemory = 1 << 20
-	// maxPush bounds the keys and values of a live push, which is applied as a
-	// whole: one transaction of the largest size on top of the others. maxHeld
-	// bounds it with contexts and all, as it lies in memory: 170 bytes for each
-	// of a million versions, and room. More is a fault of the peer; a reconcile
-	// brings the same in parts.
-	maxPush = crdt.MaxBatch + tailMemory
-	maxHeld = 256 << 20
 )
 
 // sizes are where pieces end. Tests make them small.
@@ -47,10 +40,18 @@ type sizes struct {
 	// transaction.
 	records int
 	memory  int64
+	// push bounds the keys and values of a push, which is applied as a whole:
+	// one transaction of the largest size on top of the others. pushMemory
+	// bounds it with contexts and all: 200 bytes for each of a million versions,
+	// and room. More is a fault of the peer; a reconcile brings the same in parts.
+	push, pushMemory int64
 }
 
 func defaultSizes() sizes {
-	return sizes{batch: batchBytes, apply: window / 4, applyMemory: 4 << 20, records: 4096, memory: tailMemory}
+	return sizes{
+		batch: batchBytes, apply: window / 4, applyMemory: 4 << 20,
+		records: 4096, memory: tailMemory, push: crdt.MaxBatch + tailMemory, pushMemory: 256 << 20,
+	}
 }
 
 // Config says how a session behaves.
@@ -163,7 +164,7 @@ func (s *Session) Receive(f wire.Frame) error {
 	if s.err != nil {
 		return s.err
 	}
-	s.report.count(f.Type, false, len(f.Payload)+wire.FrameOverhead)
+	s.report.count(f.Type, false, f.Size())
 	if !s.heard && f.Type != wire.TypeCredit && f.Type != wire.TypePing {
 		s.heard = true
 		s.report.Turns++

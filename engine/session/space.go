@@ -356,8 +356,8 @@ func (s *Session) onBatch(payload []byte) error {
 	switch {
 	case b.Number == 0 && (sp.bytes >= s.sizes.apply || sp.held.memory >= s.sizes.applyMemory):
 		return sp.apply(nil)
-	case sp.held.content > maxPush || sp.held.memory > maxHeld:
-		return fmt.Errorf("push of %d bytes to %q (at most %d): %w", sp.held.content, sp.name, maxPush, errs.ErrTooLarge)
+	case sp.held.content > s.sizes.push || sp.held.memory > s.sizes.pushMemory:
+		return fmt.Errorf("push of %d bytes to %q (at most %d): %w", sp.held.memory, sp.name, s.sizes.push, errs.ErrTooLarge)
 	case b.Number > 0 && sp.bytes >= window/2:
 		sp.credit() // it cannot be applied in part: let the rest of the push come
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/bits"
 
 	"bzzz/internal/errs"
 )
@@ -94,6 +95,13 @@ func AppendFrame(dst []byte, typ Type, payload []byte) []byte {
 type Frame struct {
 	Type    Type
 	Payload []byte
+}
+
+// Size returns how many bytes the frame takes on the stream.
+func (f Frame) Size() int {
+	n := uint64(len(f.Payload))
+	lenBytes := max(1, (bits.Len64(n)+6)/7)
+	return 1 + lenBytes + len(f.Payload) + 4
 }
 
 // Reader takes frames off a stream. It is not safe for concurrent use.

@@ -174,3 +174,13 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+func TestFrameSize(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, 127, 128, 16383, 16384, 1 << 20} {
+		f := Frame{TypeBatch, make([]byte, n)}
+		if got, want := f.Size(), len(AppendFrame(nil, f.Type, f.Payload)); got != want {
+			t.Errorf("payload of %d bytes: size %d, want %d", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package replica
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+)
+
+// readHead decodes the head entry of a key into b.head. A damaged one is
+// derived again from the journal, so that what a peer sends of the key finds
+// its siblings.
+func (b *Batch) readHead(key []byte) error {
+	err := decodeHead(b.heads.Get(key), key, &b.head)
+	if errors.Is(err, ErrCorrupt) {
+		return b.rebuildHead(key)
+	}
+	return err
+}
+
+// rebuildHead derives a key's head from the journal: whatever joined, less what
+// was replaced. Damaged records are passed over, their dots are neither live
+// nor dead then. O(journal).
+func (b *Batch) rebuildHead(key []byte) error {
+	h := &b.head
+	h.siblings, h.orphans = h.siblings[:0], nil
+	c := b.journal.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if len(k) != 8 || recordKind(v) != RecordVersion {
+			continue
+		}
+		arrival := binary.BigEndian.Uint64(k)
+		rec, err := decodeVersionRecord(v, arrival, b.ids)
+		if err != nil || !bytes.Equal(rec.version.Key, key) {
+			continue
+		}
+		if rec.flags&flagDeadOnArrival != 0 {
+			h.orphans = append(h.orphans, arrival)
+			continue
+		}
+		id := b.r.ids.byID[rec.version.Dot.Replica]
+		h.siblings = slices.DeleteFunc(h.siblings, func(s sibling) bool {
+			return s.id == id && s.seq == rec.version.Dot.Seq ||
+				slices.ContainsFunc(rec.replaced, func(r superseded) bool { return r.id == s.id && r.seq == s.seq })
+		})
+		digest := rec.version.Digest()
+		h.orphans = nil // they hang on the record now
+		h.siblings = append(h.siblings, sibling{
+			arrival, id, rec.version.Dot.Seq, rec.version.Kind, [digestLen]byte(digest[:digestLen]),
+		})
+	}
+	return nil
+}
