@@ -28,7 +28,9 @@ type anchor struct {
 	valid       bool    // found, whole and ours
 }
 
-// anchorSize: incarnation 8 | stamp 8 | clean u8 | crc32c u32.
+// anchorSize: incarnation 8 | stamp 8 | clean u8 | crc32c u32. Behind it stands
+// the path of the store's file, by which anchors of stores that are gone are
+// known.
 const anchorSize = 8 + 8 + 1 + 4
 
 // openAnchor opens and locks the anchor of a store in dir ("" = the system's
@@ -58,14 +60,61 @@ func openAnchor(dir string, instance [16]byte, data string) (*anchor, error) {
 		return nil, err
 	}
 	a := &anchor{f: f}
-	b := make([]byte, anchorSize+1)
-	if n, _ := f.ReadAt(b, 0); n == anchorSize && crcOK(b[:n]) {
+	b := make([]byte, anchorSize)
+	n, _ := f.ReadAt(b, 0)
+	if n == 0 {
+		if err := a.introduce(dir, data); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	if n == anchorSize && crcOK(b) {
 		a.valid = true
 		a.incarnation = [8]byte(b)
 		a.stamp = [8]byte(b[8:])
 		a.clean = b[16] == 1
 	}
 	return a, nil
+}
+
+// introduce writes the path of the store's file behind a new anchor, and
+// removes the anchors of stores whose file is gone: nothing else would, and
+// where one was wrong (its volume is away for now) it costs a fresh id.
+func (a *anchor) introduce(dir, data string) error {
+	path, err := filepath.Abs(filepath.Join(data, DataFile))
+	if err != nil {
+		return err
+	}
+	if _, err := a.f.WriteAt([]byte(path), anchorSize); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if name := filepath.Join(dir, e.Name()); len(e.Name()) == 32 && name != a.f.Name() {
+			removeOrphan(name)
+		}
+	}
+	return nil
+}
+
+// removeOrphan removes an anchor that nobody holds and whose store is gone. A
+// failure leaves it to the next time.
+func removeOrphan(name string) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	b := make([]byte, anchorSize+4096)
+	n, _ := f.ReadAt(b, 0)
+	if n <= anchorSize {
+		return
+	}
+	if _, err := os.Stat(string(b[anchorSize:n])); errors.Is(err, fs.ErrNotExist) && lockFile(f) == nil {
+		os.Remove(name)
+	}
 }
 
 func crcOK(b []byte) bool {

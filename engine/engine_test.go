@@ -16,6 +16,9 @@ func open(t testing.TB, dir string, opts *engine.Options) *engine.DB {
 	if opts == nil {
 		opts = &engine.Options{}
 	}
+	if opts.RuntimeDir == "" {
+		opts.RuntimeDir = "-" // what is tested of it has tests of its own
+	}
 	if dir == "" {
 		dir = t.TempDir()
 	}
