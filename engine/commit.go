@@ -149,6 +149,7 @@ type group struct {
 	batches map[*Namespace]*replica.Batch
 	views   []*Namespace // to be brought up to date
 	after   []func()     // once committed
+	changed bool         // there is something to commit
 }
 
 func newGroup(db *DB) *group {
@@ -199,6 +200,9 @@ func (db *DB) commitGroup(reqs []*request) {
 	}
 }
 
+// errNothing ends a transaction in which nobody wrote: it costs no commit.
+var errNothing = errors.New("nothing to commit")
+
 // commit runs work and commits. An error of work, or damage that it met, leaves
 // the store as it was; one of the commit itself poisons the DB.
 func (g *group) commit(work func() error) error {
@@ -210,6 +214,9 @@ func (g *group) commit(work func() error) error {
 		if work != nil {
 			if err := work(); err != nil {
 				return err
+			}
+			if !g.changed && db.id == oldID {
+				return errNothing
 			}
 		}
 		for _, ns := range g.views {
@@ -227,6 +234,12 @@ func (g *group) commit(work func() error) error {
 		}
 		return err
 	})
+	if err == errNothing {
+		for _, b := range g.batches {
+			b.Done()
+		}
+		return nil
+	}
 	if errors.Is(err, ErrPoisoned) {
 		return db.poison(err)
 	}
@@ -277,6 +290,7 @@ func (g *group) execute(r *request) (result, fatal error) {
 		return err, nil
 	}
 	if r.raw != nil {
+		g.changed = true
 		return r.raw(g)
 	}
 	if err := g.db.ensureSelf(g.tx); err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"bzzz/engine"
+	"bzzz/store"
+	"bzzz/store/mem"
 )
 
 // open opens a DB in a temporary directory, or in memory.
@@ -203,5 +205,37 @@ func TestConditionalWrites(t *testing.T) {
 	}
 	if err := db.DeleteIf(ctx, k, c.Current.Token); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestWritingNothingCostsNoCommit(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	kv := mem.New()
+	db := open(t, "", &engine.Options{Store: kv})
+	if err := db.Put(ctx, []byte("k"), []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	last := func() (id uint64) {
+		if err := kv.View(func(tx store.Tx) error { id = tx.ID(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	before := last()
+	if err := db.Delete(ctx, []byte("absent")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(ctx, func(tx *engine.Txn) error { _, err := tx.Get([]byte("k")); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if after := last(); after != before {
+		t.Fatalf("commit %d after writing nothing, want still %d", after, before)
+	}
+	if err := db.Put(ctx, []byte("k"), []byte("w")); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := db.History(ctx, []byte("k")); err != nil || len(h) != 2 || h[0].Seq != 2 {
+		t.Fatalf("history %v %v, want two versions without a gap", h, err)
 	}
 }

@@ -213,6 +213,7 @@ func (t *Txn) flush(g *group) (result, fatal error) {
 	if len(t.pending) == 0 {
 		return nil, nil
 	}
+	g.changed = true
 	writes := make([]replica.Write, 0, len(t.pending))
 	for _, k := range slices.Sorted(maps.Keys(t.pending)) {
 		writes = append(writes, t.pending[k].write)
