@@ -161,11 +161,13 @@ func (a *anchor) void() {
 	}
 }
 
-// close releases the lock.
+// close releases the lock. Closing the file alone would not: a child process
+// that is just being started shares the lock until it has been.
 func (a *anchor) close() error {
 	if a == nil {
 		return nil
 	}
+	unlockFile(a.f)
 	if err := a.f.Close(); err != nil && !errors.Is(err, fs.ErrClosed) {
 		return err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"bzzz/crdt"
 )
@@ -34,15 +35,15 @@ func (c Counter) Add(ctx context.Context, delta int64) error {
 		}
 		self := t.ns.replica.Self()
 		slot := append(c.stem(crdt.MarkCounter), self[:]...)
-		totals, err := t.totals(slot)
+		s, err := t.siblings(slot)
+		if err != nil {
+			return err
+		}
+		totals, err := t.totals(slot, s)
 		if err != nil {
 			return err
 		}
 		if totals, err = totals.Count(delta); err != nil {
-			return err
-		}
-		s, err := t.siblings(slot)
-		if err != nil {
 			return err
 		}
 		// What others wrote to the slot are floors: they must be carried on.
@@ -54,11 +55,18 @@ func (c Counter) Add(ctx context.Context, delta int64) error {
 	})
 }
 
-// totals returns what this replica has counted in a slot of its own.
-func (t *Txn) totals(slot []byte) (crdt.Slot, error) {
+// totals returns what this replica has counted in a slot of its own, whose
+// siblings are s. ErrCorrupt if its record is gone although it has counted.
+func (t *Txn) totals(slot []byte, s crdt.Siblings) (crdt.Slot, error) {
 	b, err := t.localRecord(slot)
-	if b == nil || err != nil {
+	if err != nil {
 		return crdt.Slot{}, err
+	}
+	if b == nil {
+		if shown := crdt.FoldSlot(s); shown.Plus > 0 || shown.Minus > 0 {
+			return crdt.Slot{}, fmt.Errorf("the totals of a counter's own slot are missing: %w", ErrCorrupt)
+		}
+		return crdt.Slot{}, nil
 	}
 	return crdt.DecodeSlot(b)
 }

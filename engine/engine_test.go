@@ -239,3 +239,37 @@ func TestWritingNothingCostsNoCommit(t *testing.T) {
 		t.Fatalf("history %v %v, want two versions without a gap", h, err)
 	}
 }
+
+func TestRestoreKeepsKindAndType(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := open(t, "", nil)
+	if err := db.Max([]byte("n")).Set(ctx, 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Put(ctx, []byte("t"), []byte("x"), engine.ContentType("text/plain")); err != nil {
+		t.Fatal(err)
+	}
+	snap, err := db.Snapshot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := engine.AtMark(snap.Mark())
+	snap.Close()
+	if err := db.Max([]byte("n")).Set(ctx, 9); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Put(ctx, []byte("t"), []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.Restore(ctx, nil, mark); err != nil || n != 2 {
+		t.Fatalf("restored %d, %v, want 2", n, err)
+	}
+	if n, err := db.Max([]byte("n")).Value(ctx); err != nil || n != 7 {
+		t.Fatalf("number %d %v, want 7", n, err)
+	}
+	r, err := db.GetAll(ctx, []byte("t"))
+	if err != nil || string(r.Shown[0].Value) != "x" || r.Shown[0].ContentType != "text/plain" {
+		t.Fatalf("got %+v %v", r.Shown, err)
+	}
+}

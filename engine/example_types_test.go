@@ -7,14 +7,18 @@ import (
 	"bzzz/engine"
 )
 
-// two opens two stores in memory and returns how to sync them.
-func two() (a, b *engine.DB, sync func()) {
+// two opens two stores in memory and returns how to sync and how to close them.
+func two() (a, b *engine.DB, sync, end func()) {
 	a, _ = engine.Open("", &engine.Options{Memory: true})
 	b, _ = engine.Open("", &engine.Options{Memory: true})
-	return a, b, func() {
+	sync = func() {
 		if _, _, err := engine.SyncLocal(context.Background(), a, b, engine.SyncOptions{}); err != nil {
 			fmt.Println(err)
 		}
+	}
+	return a, b, sync, func() {
+		a.Close()
+		b.Close()
 	}
 }
 
@@ -22,7 +26,8 @@ func two() (a, b *engine.DB, sync func()) {
 // brevity.
 func ExampleCounter() {
 	ctx := context.Background()
-	a, b, sync := two()
+	a, b, sync, end := two()
+	defer end()
 	a.Counter([]byte("visits")).Add(ctx, 2)
 	b.Counter([]byte("visits")).Add(ctx, 3)
 	sync()
@@ -34,7 +39,8 @@ func ExampleCounter() {
 // An element that one node removes while another adds it again stays.
 func ExampleSet() {
 	ctx := context.Background()
-	a, b, sync := two()
+	a, b, sync, end := two()
+	defer end()
 	a.Set([]byte("tags")).Add(ctx, []byte("red"), []byte("green"))
 	sync()
 	a.Set([]byte("tags")).Remove(ctx, []byte("red"), []byte("green"))
@@ -49,7 +55,8 @@ func ExampleSet() {
 // Fields merge one by one and have types of their own.
 func ExampleMap() {
 	ctx := context.Background()
-	a, b, sync := two()
+	a, b, sync, end := two()
+	defer end()
 	a.Map([]byte("user")).Put(ctx, []byte("name"), []byte("Ada"))
 	b.Map([]byte("user")).Counter([]byte("logins")).Add(ctx, 1)
 	sync()
@@ -64,7 +71,8 @@ func ExampleMap() {
 // What two nodes insert at one place comes one after the other.
 func ExampleList() {
 	ctx := context.Background()
-	a, b, sync := two()
+	a, b, sync, end := two()
+	defer end()
 	list := []byte("shopping")
 	a.List(list).Append(ctx, []byte("bread"), []byte("milk"))
 	sync()

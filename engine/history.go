@@ -110,6 +110,9 @@ func (p Point) reading(ns *Namespace, rd *replica.Reader) *reading {
 type Difference struct {
 	Key           []byte
 	Before, After []byte // main values; nil if absent
+
+	kind  crdt.Kind // of the version after, and its attributes less the expiry
+	attrs []crdt.Attr
 }
 
 // Diff yields the registers under a prefix whose main values differ between two
@@ -156,7 +159,8 @@ func (ns *Namespace) diff(ctx context.Context, v *replica.View, prefix []byte, f
 			return fmt.Errorf("key %q: %w", name, err)
 		}
 		was, had := fold(a, name, before).Value()
-		is, has := fold(b, name, after).Value()
+		view := fold(b, name, after)
+		is, has := view.Value()
 		if had == has && bytes.Equal(was, is) {
 			continue
 		}
@@ -165,7 +169,7 @@ func (ns *Namespace) diff(ctx context.Context, v *replica.View, prefix []byte, f
 			d.Before = append([]byte{}, was...)
 		}
 		if has {
-			d.After = append([]byte{}, is...)
+			d.become(view.Shown[0])
 		}
 		if !yield(d) {
 			return nil
@@ -209,24 +213,49 @@ func (ns *Namespace) Restore(ctx context.Context, prefix []byte, at Point) (int,
 	return changed, nil
 }
 
+// become notes what the key is to be after a restore: the version's kind, value
+// and attributes, less its expiry, which has passed or was meant for then.
+func (d *Difference) become(v *crdt.Version) {
+	d.After, d.kind = append([]byte{}, v.Value...), v.Kind
+	for _, a := range v.Attrs {
+		if a.Name != crdt.AttrExpiry {
+			d.attrs = append(d.attrs, crdt.Attr{Name: a.Name, Value: bytes.Clone(a.Value)})
+		}
+	}
+}
+
 func (t *Txn) restore(d Difference) error {
-	if d.After == nil {
-		_, err := t.Delete(d.Key)
+	stored, err := storedName(d.Key)
+	if err != nil {
 		return err
 	}
-	return t.Put(d.Key, d.After)
+	if d.After == nil {
+		_, err = t.unset(stored)
+		return err
+	}
+	return t.set(stored, d.kind, d.After, d.attrs, false)
 }
 
 // RestoreKey writes the value that one register had at a point again, or
 // deletes it if it was absent then.
 func (ns *Namespace) RestoreKey(ctx context.Context, key []byte, at Point) error {
-	r, err := ns.GetAt(ctx, key, at)
+	stored, err := storedName(key)
 	if err != nil {
 		return err
 	}
 	d := Difference{Key: key}
-	if len(r.Shown) > 0 && r.Shown[0].Kind != crdt.Delete {
-		d.After = r.Shown[0].Value
+	err = ns.fullView(ctx, func(v *replica.View) error {
+		s, err := v.SiblingsAt(stored, at.at)
+		if err != nil {
+			return err
+		}
+		if shown := fold(at.reading(ns, v.Reader), key, s).Shown; len(shown) > 0 {
+			d.become(shown[0])
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return ns.Update(ctx, func(t *Txn) error { return t.restore(d) })
 }

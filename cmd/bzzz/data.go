@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,6 +50,12 @@ nothing is written and the exit code is 4.`,
 		}
 		token, err := tokenFlag(cmd, "if")
 		if err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("ttl") && time.Duration(ttl) < time.Millisecond {
+			return usage(cmd, "--ttl %v: at least 1ms", time.Duration(ttl))
+		}
+		if err := checkKey(args[0]); err != nil {
 			return err
 		}
 		value, err := a.value(cmd, args[1:], file)
@@ -141,21 +149,30 @@ func isTerminal(in io.Reader) bool {
 }
 
 func newGetCmd(a *app) *cobra.Command {
-	var at, out string
+	var at, out, as string
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "get KEY",
-		Short: "Print the value of a key",
+		Short: "Print what stands under a key",
 		Long: `Print the value of a key as it is, or write it to a file. With -o json, print
 the value with the CID, author and time of its version, whether other values
 stand beside it, and the token for "put --if".
 
---all lists every version that nothing supersedes, the one that is shown first.
+A counter or number is printed as a number, a set or list an element a line (in
+quotes if it is not a line of text), a map as a table of its fields. -o json
+prints {"key","type","value"} with a number, an array or an object as value;
+bytes that are not UTF-8 are {"base64":...}, a field of several types an object
+of them by type. If there are a value and such things under one name the value
+is printed; --as TYPE prints another.
+
+--all lists every version of a value that nothing supersedes, the one that is
+shown first.
 
 ` + pointHelp + keyPointHelp,
 		Example: `  bzzz get greeting
   bzzz get greeting --at 2h
   bzzz get greeting -o json
+  bzzz get visits --as counter
   bzzz get --out report.txt reports/today`,
 		Args: keyed(cobra.ExactArgs(1)),
 	}
@@ -163,19 +180,28 @@ stand beside it, and the token for "put --if".
 	f.StringVar(&at, "at", "now", "the value at this point in history")
 	f.BoolVar(&all, "all", false, "list every current version")
 	f.StringVar(&out, "out", "", "write the value to this file")
+	f.StringVar(&as, "as", "", "print what of this type is there: "+typeList())
 	cmd.MarkFlagsMutuallyExclusive("all", "out")
+	cmd.MarkFlagsMutuallyExclusive("as", "all")
+	cmd.MarkFlagsMutuallyExclusive("as", "at")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		point, err := pointFlag(cmd, "at", at, true)
+		p, err := pointFlag(cmd, "at", at, true)
 		if err != nil {
 			return err
 		}
+		if typ := engine.Type(as); cmd.Flags().Changed("as") && !slices.Contains(typeNames, typ) {
+			return usage(cmd, "--as: unknown type %q (known: %s)", as, typeList())
+		}
 		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
-			r, err := recordAt(cmd, ns, args[0], point)
+			if !all && p == (point{}) {
+				return a.getTyped(cmd, ns, args[0], out, engine.Type(as))
+			}
+			r, err := recordAt(cmd, ns, args[0], p)
 			switch {
 			case err != nil:
 				return err
 			case all:
-				rows := a.p.Rows(siblingColumns()...)
+				rows := a.siblingRows()
 				return errors.Join(a.addSiblings(rows, r), rows.Close())
 			}
 			return a.printValue(r, out)
@@ -223,7 +249,7 @@ wrote without having been seen here stays. A key that is not there is an error
 			}
 			n, err := ns.DeleteName(cmd.Context(), key)
 			if err == nil && n == 0 {
-				err = missing(args[0], engine.ErrNotFound)
+				err = missing(cmd.Context(), ns, args[0])
 			}
 			return err
 		})
@@ -238,8 +264,9 @@ func newLsCmd(a *app) *cobra.Command {
 		Use:   "ls [PREFIX]",
 		Short: "List keys",
 		Long: `List the keys that begin with PREFIX in byte order, with what stands under them:
-a register (a value that "put" wrote) with its size, or a number, counter, set,
-map or list.
+a register (a value that "put" wrote) with its size and value, a number or counter
+with its value, or a set, map or list. "bzzz get" prints each of them. A table
+shows the beginnings of long values, -o json all of them.
 
 -l adds when and by whom the value was written, its CID, and whether other
 values stand beside it.`,
@@ -268,32 +295,50 @@ func (a *app) list(cmd *cobra.Command, ns *engine.Namespace, r engine.Range, lon
 		return err
 	}
 	defer snap.Close()
-	columns := []string{"key", "type", "size"}
+	columns := []string{"key", "type", "size", "value"}
 	if long {
 		columns = append(columns, "time", "conflict", "author", "cid")
 	}
 	rows := a.p.Rows(columns...)
+	var before *engine.Entry
 	for e, err := range snap.Scan(cmd.Context(), r) {
+		if err == nil {
+			err = tellSet(cmd.Context(), ns, &e, before)
+		}
 		if err != nil {
 			return err
 		}
-		values := []any{cliout.Key(e.Key), string(e.Type), nil}
-		if e.Type == engine.TypeRegister {
-			values[2] = cliout.Bytes(len(e.Value))
+		before = &e
+		values, err := a.entry(cmd.Context(), ns, e)
+		if err != nil {
+			return err
 		}
-		if long && e.Type == engine.TypeRegister {
+		if long && (e.Type == engine.TypeRegister || e.Type == engine.TypeNumber) {
 			record, err := snap.GetAll(e.Key)
 			if err != nil {
 				return err
 			}
 			main := record.Shown[0]
-			values = append(values, a.when(main.Time), e.Conflict, a.author(main.Author), main.CID)
+			values = append(values, a.when(main.Time), e.Conflict, a.author(main.Author), a.shortCIDs(record.Siblings)(main.CID))
 		}
 		if err := rows.Add(values...); err != nil {
 			return err
 		}
 	}
 	return rows.Close()
+}
+
+// entry is the beginning of a row of ls.
+func (a *app) entry(ctx context.Context, ns *engine.Namespace, e engine.Entry) ([]any, error) {
+	values := []any{cliout.Key(e.Key), string(e.Type), nil, nil}
+	var err error
+	switch e.Type {
+	case engine.TypeRegister:
+		values[2], values[3] = cliout.Bytes(len(e.Value)), a.preview(e.Value, 0)
+	case engine.TypeNumber, engine.TypeCounter:
+		values[3], err = natural(ctx, ns, e, 0)
+	}
+	return values, err
 }
 
 // optional is an argument that may be missing.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"time"
 
@@ -17,8 +19,13 @@ func newLogCmd(a *app) *cobra.Command {
 		Short: "List the versions of a key, newest first",
 		Long: `List the versions of a key that are retained, newest first: when and by whom
 each was written, what it replaced (parents, as author:number), and whether
-nothing is known that replaced it (live). "bzzz at" prints the value of one.`,
+nothing is known that replaced it (live). "bzzz at" prints the value of one; a
+table shows the ends of CIDs, which it takes, -o json all of them.
+
+Counters, sets, maps and lists have a history for each element, not one of
+their own (exit 3).`,
 		Example: `  bzzz log greeting
+  bzzz at greeting --cid 4eyqwl2m
   bzzz log greeting --limit 5 -o jsonl`,
 		Args: keyed(cobra.ExactArgs(1)),
 	}
@@ -33,14 +40,15 @@ nothing is known that replaced it (live). "bzzz at" prints the value of one.`,
 				return err
 			}
 			if len(history) == 0 {
-				return missing(args[0], engine.ErrNotFound)
+				return missing(cmd.Context(), ns, args[0])
 			}
+			short := a.shortCIDs(history)
 			if limit > 0 {
 				history = history[:min(limit, len(history))]
 			}
 			rows := a.p.Rows("time", "author", "seq", "kind", "live", "size", "cid", "parents")
 			for _, v := range history {
-				err := rows.Add(a.when(v.Time), a.author(v.Author), v.Seq, v.Kind.String(), v.Live, cliout.Bytes(len(v.Value)), v.CID, a.dots(v.Parents))
+				err := rows.Add(a.when(v.Time), a.author(v.Author), v.Seq, v.Kind.String(), v.Live, cliout.Bytes(len(v.Value)), short(v.CID), a.dots(v.Parents))
 				if err != nil {
 					return err
 				}
@@ -58,8 +66,8 @@ func newAtCmd(a *app) *cobra.Command {
 		Use:   "at KEY (--steps N | --time T | --cid CID | --mark MARK)",
 		Short: "Print what a key held at a point in history",
 		Long: `Print what a key held: so many versions ago, at a moment (a time, or how long
-ago), in the version with a CID, or in the state that a mark names. It prints
-as "bzzz get" does.`,
+ago), in the version with a CID (or the beginning or the end of it, as "bzzz log" shows
+it), or in the state that a mark names. It prints as "bzzz get" does.`,
 		Example: `  bzzz at greeting --steps 1
   bzzz at greeting --time 2h
   bzzz at greeting --time 2026-01-31T12:00:00Z -o json
@@ -69,25 +77,25 @@ as "bzzz get" does.`,
 	f := cmd.Flags()
 	f.IntVar(&steps, "steps", 0, "this many versions back")
 	f.StringVar(&at, "time", "", "at this moment")
-	f.StringVar(&cid, "cid", "", "the version with this CID")
+	f.StringVar(&cid, "cid", "", "the version whose CID this is, begins or ends with")
 	f.StringVar(&mark, "mark", "", "in the state that this mark names")
 	names := []string{"steps", "time", "cid", "mark"}
 	cmd.MarkFlagsMutuallyExclusive(names...)
 	cmd.MarkFlagsOneRequired(names...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		point := engine.StepsBack(steps)
+		p := point{at: engine.StepsBack(steps)}
 		var err error
 		switch f := cmd.Flags(); {
 		case f.Changed("time"):
 			var t time.Time
 			t, err = parseTime(at, time.Now())
-			point = engine.AtTime(t)
+			p.at = engine.AtTime(t)
 		case f.Changed("cid"):
-			point, err = engine.AtCID(cid)
+			p, err = cidPoint(cid)
 		case f.Changed("mark"):
 			var m engine.Mark
 			m, err = engine.ParseMark(mark)
-			point = engine.AtMark(m)
+			p.at = engine.AtMark(m)
 		case steps < 0:
 			err = fmt.Errorf("--steps %d is negative", steps)
 		}
@@ -95,7 +103,7 @@ as "bzzz get" does.`,
 			return usage(cmd, "%w", err)
 		}
 		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
-			r, err := recordAt(cmd, ns, args[0], point)
+			r, err := recordAt(cmd, ns, args[0], p)
 			if err != nil {
 				return err
 			}
@@ -146,7 +154,8 @@ func newDiffCmd(a *app) *cobra.Command {
 		Use:   "diff [PREFIX] --from POINT [--to POINT]",
 		Short: "List the keys that two points in history show differently",
 		Long: `List the keys under PREFIX that were added, removed or changed between two points
-in history, with the values before and after.
+in history, with the values before and after. Counters, sets, maps and lists are
+not looked at.
 
 ` + pointHelp,
 		Example: `  bzzz diff --from 2h
@@ -169,11 +178,11 @@ in history, with the values before and after.
 		}
 		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
 			rows := a.p.Rows("change", "key", "before", "after")
-			for d, err := range ns.Diff(cmd.Context(), optional(args), before, after) {
+			for d, err := range ns.Diff(cmd.Context(), optional(args), before.at, after.at) {
 				if err != nil {
 					return err
 				}
-				if err := rows.Add(change(d), cliout.Key(d.Key), a.preview(d.Before), a.preview(d.After)); err != nil {
+				if err := a.addDifference(cmd.Context(), rows, ns, d); err != nil {
 					return err
 				}
 			}
@@ -181,6 +190,27 @@ in history, with the values before and after.
 		})
 	}
 	return cmd
+}
+
+// addDifference prints a difference.
+func (a *app) addDifference(ctx context.Context, rows *cliout.Rows, ns *engine.Namespace, d engine.Difference) error {
+	common := commonLen(d.Before, d.After)
+	values := []any{change(d), cliout.Key(d.Key), a.preview(d.Before, common), a.preview(d.After, common)}
+	for i, b := range [][]byte{d.Before, d.After} {
+		if len(b) != numberLen {
+			continue
+		}
+		history, err := ns.History(ctx, d.Key)
+		if err != nil {
+			return err
+		}
+		for _, v := range history {
+			if n, ok := numberOf(v); ok && bytes.Equal(v.Value, b) {
+				values[2+i] = n
+			}
+		}
+	}
+	return rows.Add(values...)
 }
 
 // change names what happened to a key.
@@ -216,7 +246,7 @@ sync like any other, and what they replace stays in the history.
 		panic(err) // the flag is defined just above
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		point, err := pointFlag(cmd, "to", to, !prefix)
+		p, err := pointFlag(cmd, "to", to, !prefix)
 		if err != nil {
 			return err
 		}
@@ -224,7 +254,7 @@ sync like any other, and what they replace stays in the history.
 			return usage(cmd, "the key is empty")
 		}
 		return a.inNamespace(cmd, writing, func(ns *engine.Namespace) error {
-			changed, err := restore(cmd, ns, args[0], prefix, point)
+			changed, err := restore(cmd, ns, args[0], prefix, p)
 			if err != nil {
 				return err
 			}
@@ -235,19 +265,28 @@ sync like any other, and what they replace stays in the history.
 }
 
 // restore returns how many keys it wrote. A key that was never there is an error.
-func restore(cmd *cobra.Command, ns *engine.Namespace, key string, prefix bool, to engine.Point) (int, error) {
+func restore(cmd *cobra.Command, ns *engine.Namespace, key string, prefix bool, to point) (int, error) {
 	ctx := cmd.Context()
 	if prefix {
-		return ns.Restore(ctx, []byte(key), to)
+		return ns.Restore(ctx, []byte(key), to.at)
 	}
 	history, err := ns.History(ctx, []byte(key))
 	if err != nil {
 		return 0, err
 	}
 	if len(history) == 0 {
-		return 0, missing(key, engine.ErrNotFound)
+		return 0, missing(ctx, ns, key)
 	}
-	if err := ns.RestoreKey(ctx, []byte(key), to); err != nil {
+	at, err := to.in(cmd, ns, key)
+	if err != nil {
+		return 0, err
+	}
+	r, err := ns.GetAt(ctx, []byte(key), at)
+	if err == nil && len(r.Shown) > 0 && registerType(r) == engine.TypeNumber {
+		return 0, cliout.WithNext(fmt.Errorf("key %q is a number, which only rises or only falls: going back is %w", key, engine.ErrUnsupported),
+			fmt.Sprintf("bzzz rm %s, then bzzz number sets it anew", cliout.Safe(key)))
+	}
+	if err := ns.RestoreKey(ctx, []byte(key), at); err != nil {
 		return 0, fmt.Errorf("key %q: %w", key, err)
 	}
 	return 1, nil

@@ -90,6 +90,9 @@ func newNsCreateCmd(a *app) *cobra.Command {
 		Example: "  bzzz ns create stations",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkNamespace(args[0]); err != nil {
+				return usage(cmd, "%w", err)
+			}
 			return a.inDB(writing, func(db *engine.DB) error {
 				names, err := db.Namespaces(cmd.Context())
 				if err != nil {

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -104,6 +108,8 @@ func openError(dir string, err error) error {
 		next = "name another directory with --data, or use the program that wrote this one"
 	case errors.Is(err, engine.ErrCorrupt):
 		next = "keep the directory as it is; sync a new one from a peer, or restore a backup"
+	case isPathError(err):
+		next = "check the path given with --data or BZZZ_DATA, and who may write there"
 	}
 	err = errs.Wrap("cannot open the store", dir, err)
 	if next != "" {
@@ -112,12 +118,30 @@ func openError(dir string, err error) error {
 	return err
 }
 
+// isPathError reports whether the file system refused something.
+func isPathError(err error) bool {
+	_, ok := errors.AsType[*fs.PathError](err)
+	return ok
+}
+
 // innermost returns the cause below the operations that wrap it.
 func innermost(err error) error {
 	for e, ok := errors.AsType[*errs.Error](err); ok; e, ok = errors.AsType[*errs.Error](err) {
 		err = e.Err
 	}
 	return err
+}
+
+// checkNamespace refuses the names that the engine refuses, before a store is
+// made for one.
+func checkNamespace(name string) error {
+	switch {
+	case name == "" || len(name) > engine.MaxNamespaceName || !utf8.ValidString(name):
+		return fmt.Errorf("a namespace name of %d bytes: want 1 to %d bytes of UTF-8", len(name), engine.MaxNamespaceName)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("the namespace name %q has a control character", name)
+	}
+	return nil
 }
 
 // space returns the namespace called name.
@@ -138,8 +162,12 @@ func space(cmd *cobra.Command, db *engine.DB, name string, mode access) (*engine
 
 // inputError makes a missing input file count as not found.
 func inputError(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %w", engine.ErrNotFound, err)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	return err
+	path := ""
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		path, err = e.Path, e.Err
+	}
+	return cliout.WithNext(errs.Wrap("cannot read", path, fmt.Errorf("%w: %w", engine.ErrNotFound, err)), "check the path")
 }

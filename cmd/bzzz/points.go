@@ -23,33 +23,51 @@ const pointHelp = `A point in history is one of
 // keyPointHelp are the forms that one key's history has besides.
 const keyPointHelp = `
   ~2                     two versions back
-  bafy...                the version with this CID`
+  bafy... or 4eyqwl2m    the version with this CID, or one that begins or ends so`
+
+// minCID is how much of a CID a point must have that says nothing else.
+const minCID = 4
 
 // parsePoint reads a point in history; one of a single key's history only if
 // oneKey is set. Its errors are the user's to correct.
-func parsePoint(s string, now time.Time, oneKey bool) (engine.Point, error) {
+func parsePoint(s string, now time.Time, oneKey bool) (point, error) {
 	steps, back := strings.CutPrefix(s, "~")
-	switch cid := strings.HasPrefix(s, "baf"); {
+	switch cid := strings.HasPrefix(s, "baf") && cidPart(s); {
 	case s == "now":
-		return engine.Point{}, nil
+		return point{}, nil
 	case (back || cid) && !oneKey:
-		return engine.Point{}, fmt.Errorf("%q names a version of one key: want a time or a mark", s)
+		return point{}, fmt.Errorf("%q names a version of one key: want a time or a mark", s)
 	case back:
 		n, err := strconv.Atoi(steps)
 		if err != nil || n < 0 {
-			return engine.Point{}, fmt.Errorf("%q: want ~ and a number of steps", s)
+			return point{}, fmt.Errorf("%q: want ~ and a number of steps", s)
 		}
-		return engine.StepsBack(n), nil
+		return point{at: engine.StepsBack(n)}, nil
 	case cid:
-		return engine.AtCID(s)
+		return cidPoint(s)
 	}
 	if t, err := parseTime(s, now); err == nil {
-		return engine.AtTime(t), nil
+		return point{at: engine.AtTime(t)}, nil
 	}
 	if m, err := engine.ParseMark(s); err == nil {
-		return engine.AtMark(m), nil
+		return point{at: engine.AtMark(m)}, nil
 	}
-	return engine.Point{}, fmt.Errorf("%q is no time, duration or mark (such as 2026-01-31T12:00:00Z, 2h, or what bzzz mark printed)", s)
+	err := fmt.Errorf("%q is no time, duration or mark (such as 2026-01-31T12:00:00Z, 2h, or what bzzz mark printed)", s)
+	if oneKey && len(s) >= minCID && cidPart(s) {
+		return point{cid: s, err: err}, nil // the end of a CID, if there is such a version
+	}
+	return point{}, err
+}
+
+// cidPoint reads a CID, or the beginning or the end of one.
+func cidPoint(s string) (point, error) {
+	if p, err := engine.AtCID(s); err == nil {
+		return point{at: p}, nil
+	}
+	if !cidPart(s) {
+		return point{}, fmt.Errorf("%q is no CID, nor the beginning or the end of one", s)
+	}
+	return point{cid: s}, nil
 }
 
 // parseTime reads a moment, or how long ago it was.
@@ -109,10 +127,13 @@ func (d *duration) String() string {
 func (d *duration) Type() string { return "duration" }
 
 // pointFlag reads a point that a flag gave; an error is one of usage.
-func pointFlag(cmd *cobra.Command, name, value string, oneKey bool) (engine.Point, error) {
+func pointFlag(cmd *cobra.Command, name, value string, oneKey bool) (point, error) {
 	p, err := parsePoint(value, time.Now(), oneKey)
 	if err != nil {
 		return p, usage(cmd, "--%s: %w", name, err)
+	}
+	if p.err != nil {
+		p.err = fmt.Errorf("--%s: %w", name, p.err)
 	}
 	return p, nil
 }

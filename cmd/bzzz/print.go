@@ -29,8 +29,21 @@ func keyed(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// recordAt returns what a key holds at a point. An absent key is ErrNotFound.
-func recordAt(cmd *cobra.Command, ns *engine.Namespace, key string, at engine.Point) (engine.Record, error) {
+// checkKey refuses a key that no store takes, before one is made for it.
+func checkKey(key string) error {
+	if n := len(crdt.AppendName(nil, []byte(key))); n > crdt.MaxKey {
+		return fmt.Errorf("key of %d bytes as stored (at most %d): %w", n, crdt.MaxKey, engine.ErrTooLarge)
+	}
+	return nil
+}
+
+// recordAt returns what a key's register holds at a point. An absent one is
+// ErrNotFound.
+func recordAt(cmd *cobra.Command, ns *engine.Namespace, key string, p point) (engine.Record, error) {
+	at, err := p.in(cmd, ns, key)
+	if err != nil {
+		return engine.Record{}, err
+	}
 	get := ns.GetAll
 	if at != (engine.Point{}) {
 		get = func(ctx context.Context, key []byte) (engine.Record, error) { return ns.GetAt(ctx, key, at) }
@@ -40,28 +53,50 @@ func recordAt(cmd *cobra.Command, ns *engine.Namespace, key string, at engine.Po
 		err = engine.ErrNotFound
 	}
 	if errors.Is(err, engine.ErrNotFound) {
-		return r, missing(key, err)
+		return r, missing(cmd.Context(), ns, key)
 	}
 	return r, err
 }
 
-// missing is the error of a key that is not there.
-func missing(key string, err error) error {
-	return cliout.WithNext(fmt.Errorf("key %q: %w", key, err),
-		fmt.Sprintf("bzzz log %s shows what it held before; bzzz ls what is there", cliout.Safe(key)))
+// missing is the error of a register that is not there, with what can be done
+// instead.
+func missing(ctx context.Context, ns *engine.Namespace, key string) error {
+	name := cliout.Safe(key)
+	others, err := composites(ctx, ns, []byte(key))
+	if err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		return cliout.WithNext(
+			fmt.Errorf("key %q is %s, with a history per element and none of its own: %w", key, kinds(others), engine.ErrNotFound),
+			fmt.Sprintf("bzzz get %s shows what it holds now; bzzz watch %s what changes in it", name, name))
+	}
+	history, err := ns.History(ctx, []byte(key))
+	if err != nil {
+		return err
+	}
+	next := "bzzz ls shows what is there"
+	if len(history) > 0 {
+		next = fmt.Sprintf("bzzz log %s shows what it held before; %s", name, next)
+	}
+	return cliout.WithNext(fmt.Errorf("key %q: %w", key, engine.ErrNotFound), next)
 }
 
 // printValue prints the main value of a record, as it is for people and
 // programs that read a table, or writes it to a file.
 func (a *app) printValue(r engine.Record, out string) error {
-	value, err := r.Value()
-	switch {
-	case err != nil:
+	if _, err := r.Value(); err != nil {
 		return err
+	}
+	value := r.Shown[0].Value
+	if n, ok := numberOf(r.Shown[0]); ok {
+		value = fmt.Appendln(nil, n)
+	}
+	switch {
 	case out != "":
 		return os.WriteFile(out, value, 0o666)
 	case a.p.Format() == cliout.Table:
-		if r.Conflict() {
+		if r.Conflict() && r.Shown[0].Kind == crdt.Put {
 			a.p.Note("other values stand beside this one: bzzz conflicts %s", cliout.Safe(string(r.Key)))
 		}
 		return a.p.Data(value)
@@ -75,22 +110,32 @@ func (a *app) printRecord(r engine.Record) error {
 	if len(r.Shown) > 0 {
 		main = r.Shown[0]
 	}
+	typ, value, conflict := engine.TypeRegister, bytesOrNil(main.Value), r.Conflict()
+	if n, ok := numberOf(main); ok { // the highest, or lowest, of all
+		typ, value, conflict = engine.TypeNumber, n, false
+	}
 	return a.p.Object(
 		cliout.Field{Name: "key", Value: cliout.Key(r.Key)},
-		cliout.Field{Name: "value", Value: bytesOrNil(main.Value)},
+		cliout.Field{Name: "type", Value: string(typ)},
+		cliout.Field{Name: "value", Value: value},
 		cliout.Field{Name: "content_type", Value: textOrNil(main.ContentType)},
 		cliout.Field{Name: "cid", Value: textOrNil(main.CID)},
 		cliout.Field{Name: "author", Value: a.author(main.Author)},
 		cliout.Field{Name: "time", Value: a.when(main.Time)},
 		cliout.Field{Name: "expires", Value: a.when(main.Expires)},
-		cliout.Field{Name: "conflict", Value: r.Conflict()},
+		cliout.Field{Name: "conflict", Value: conflict},
 		cliout.Field{Name: "token", Value: r.Token.String()},
 	)
 }
 
-// siblingColumns are what is printed of each version that nothing supersedes.
-func siblingColumns() []string {
-	return []string{"key", "shown", "kind", "value", "time", "author", "cid", "token"}
+// siblingRows starts a list of versions that nothing supersedes. The token, which
+// only programs can use, is for them.
+func (a *app) siblingRows() *cliout.Rows {
+	columns := []string{"key", "shown", "kind", "value", "time", "author", "cid"}
+	if a.p.Format() != cliout.Table {
+		columns = append(columns, "token")
+	}
+	return a.p.Rows(columns...)
 }
 
 // addSiblings prints every current version of a record, the main one first.
@@ -99,8 +144,14 @@ func (a *app) addSiblings(rows *cliout.Rows, r engine.Record) error {
 	for _, v := range r.Shown {
 		shown[v.CID] = true
 	}
+	var values [][]byte
 	for _, v := range r.Siblings {
-		err := rows.Add(cliout.Key(r.Key), shown[v.CID], v.Kind.String(), a.preview(v.Value), a.when(v.Time), a.author(v.Author), v.CID, r.Token.String())
+		values = append(values, v.Value)
+	}
+	short, common := a.shortCIDs(r.Siblings), commonLen(values...)
+	for _, v := range r.Siblings {
+		err := rows.Add(cliout.Key(r.Key), shown[v.CID], v.Kind.String(), a.valueOf(v, common), a.when(v.Time),
+			a.author(v.Author), short(v.CID), r.Token.String())
 		if err != nil {
 			return err
 		}
@@ -128,7 +179,7 @@ func (a *app) dots(list []crdt.Dot) any {
 	case len(out) == 0:
 		return nil
 	}
-	return strings.Join(out, " ")
+	return cliout.Preview(strings.Join(out, " "))
 }
 
 // when shows a moment: in local time for people, in UTC for programs.
@@ -139,22 +190,19 @@ func (a *app) when(t time.Time) time.Time {
 	return t.UTC()
 }
 
-// previewLen is how much of a value a table shows.
-const previewLen = 60
-
-// preview shows a value, cut for people to what fits into a table.
-func (a *app) preview(value []byte) any {
+// preview shows a value: for people from the byte given on, and as far as it
+// fits into the table.
+func (a *app) preview(value []byte, from int) any {
 	if value == nil {
 		return nil
 	}
-	if a.p.Format() != cliout.Table || len(value) <= previewLen {
-		return cliout.Key(value)
+	for from > 0 && from < len(value) && !utf8.RuneStart(value[from]) {
+		from--
 	}
-	cut := previewLen
-	for cut > previewLen-utf8.UTFMax && !utf8.RuneStart(value[cut]) {
-		cut--
+	if a.p.Format() != cliout.Table || from == 0 {
+		return cliout.Preview(value)
 	}
-	return cliout.Key(string(value[:cut]) + "…")
+	return cliout.Preview("…" + string(value[min(from, len(value)):]))
 }
 
 func bytesOrNil(b []byte) any {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,23 @@ import (
 
 // defaultData is where the store is unless --data or BZZZ_DATA says otherwise.
 const defaultData = "bzzz-data"
+
+// firstSteps is what the program says if it is called without arguments.
+const firstSteps = `bzzz keeps versioned keys in a data directory (./` + defaultData + `, or what --data
+names). Stores that were written apart come together by a sync; nothing is lost.
+
+First steps:
+  bzzz put greeting hello           write a value (this makes the store)
+  bzzz get greeting                 print it
+  bzzz put greeting "hello again"   write another: the first one stays in the history
+  bzzz log greeting                 list its versions
+  bzzz counter visits add 1         count (there are sets, lists and maps, too)
+  bzzz ls                           list what is there
+  bzzz --data copy sync ` + defaultData + `   make a second store that holds the same
+  bzzz demo                         see three stores write apart and come together
+
+bzzz help lists the commands, bzzz COMMAND --help explains one with examples.
+`
 
 // app is one run of the program: its streams and its global flags.
 type app struct {
@@ -50,14 +69,14 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 75 try again,
 		Example: `  bzzz put greeting hello
   bzzz get greeting
   bzzz import --key location,date weather.csv
-  bzzz --data other init && bzzz sync other`,
+  bzzz --data copy sync bzzz-data`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              cobra.ArbitraryArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return cmd.Help()
+				return a.p.Data([]byte(firstSteps))
 			}
 			return unknownCommand(cmd, args[0])
 		},
@@ -70,18 +89,35 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 75 try again,
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more on stderr")
 	f.BoolVar(&a.noColor, "no-color", false, "print without colour (as NO_COLOR does)")
 	f.DurationVar(&a.timeout, "timeout", 0, "give up after this time (0 = never)")
-	root.AddGroup(&cobra.Group{ID: groupData, Title: "Data:"}, &cobra.Group{ID: groupHistory, Title: "History:"},
-		&cobra.Group{ID: groupStore, Title: "Store:"})
-	addTo(root, a, groupData, newPutCmd, newGetCmd, newRmCmd, newLsCmd, newWatchCmd, newConflictsCmd, newImportCmd, newExportCmd)
+	root.AddGroup(
+		&cobra.Group{ID: groupData, Title: "Data:"}, &cobra.Group{ID: groupHistory, Title: "History:"},
+		&cobra.Group{ID: groupTogether, Title: "Coming together:"}, &cobra.Group{ID: groupStore, Title: "The store:"},
+		&cobra.Group{ID: groupTry, Title: "To try and to measure:"}, &cobra.Group{ID: groupHelp, Title: "Help:"})
+	addTo(root, a, groupData, newPutCmd, newGetCmd, newRmCmd, newLsCmd, newWatchCmd, newImportCmd, newExportCmd,
+		newCounterCmd, newNumberCmd, newSetCmd, newListCmd, newMapCmd)
 	addTo(root, a, groupHistory, newLogCmd, newAtCmd, newMarkCmd, newDiffCmd, newRestoreCmd)
-	addTo(root, a, groupStore, newInitCmd, newNsCmd, newStatCmd, newVerifyCmd, newGcCmd, newSyncCmd, newReplayCmd, newDemoCmd, newBenchCmd)
-	addTo(root, a, "", newVersionCmd)
+	addTo(root, a, groupTogether, newSyncCmd, newConflictsCmd)
+	addTo(root, a, groupStore, newInitCmd, newNsCmd, newStatCmd, newVerifyCmd, newGcCmd)
+	addTo(root, a, groupTry, newDemoCmd, newBenchCmd, newReplayCmd)
+	addTo(root, a, groupHelp, newVersionCmd)
+	root.SetHelpCommandGroupID(groupHelp)
+	root.SetCompletionCommandGroupID(groupHelp)
 	a.track(root)
 	return root
 }
 
-// track makes every command tell when it begins.
+// track makes every command tell when it begins, and what it wants if the
+// number of its arguments is wrong.
 func (a *app) track(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err != nil && strings.Contains(err.Error(), "arg(s)") { // as cobra says it
+				err = fmt.Errorf("%d argument(s); want: %s%s", len(args), strings.TrimSuffix(cmd.CommandPath(), cmd.Name()), cmd.Use)
+			}
+			return err
+		}
+	}
 	if fn := cmd.RunE; fn != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			a.running = true
@@ -95,9 +131,12 @@ func (a *app) track(cmd *cobra.Command) {
 
 // The groups of the help text.
 const (
-	groupData    = "data"
-	groupHistory = "history"
-	groupStore   = "store"
+	groupData     = "data"
+	groupHistory  = "history"
+	groupTogether = "together"
+	groupStore    = "store"
+	groupTry      = "try"
+	groupHelp     = "help"
 )
 
 func addTo(parent *cobra.Command, a *app, group string, commands ...func(*app) *cobra.Command) {
@@ -111,8 +150,12 @@ func addTo(parent *cobra.Command, a *app, group string, commands ...func(*app) *
 func unknownCommand(cmd *cobra.Command, name string) error {
 	cmd.SuggestionsMinimumDistance = 2 // as cobra itself sets it
 	err := fmt.Errorf("unknown command %q", name)
-	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		err = fmt.Errorf("unknown command %q, did you mean %q?", name, near[0])
+	var near []string
+	for _, n := range cmd.SuggestionsFor(name) {
+		near = append(near, strconv.Quote(n))
+	}
+	if len(near) > 0 {
+		err = fmt.Errorf("unknown command %q, did you mean %s?", name, strings.Join(near, " or "))
 	}
 	return &cliout.UsageError{Command: cmd.CommandPath(), Err: err}
 }
@@ -125,6 +168,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	}
 	if a.timeout < 0 {
 		return fmt.Errorf("a timeout of %v", a.timeout)
+	}
+	if err := checkNamespace(a.namespace); err != nil {
+		return fmt.Errorf("--namespace: %w", err)
 	}
 	if a.data == "" {
 		a.data = os.Getenv("BZZZ_DATA")

@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,7 +50,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rc": rc, "interrupt": interrupt, "setfrom": setFrom, "flip": flip, "cut": cut, "big": big,
-			"lock": lock, "otherformat": otherFormat, "otherprogram": otherProgram, "maketrace": makeTrace,
+			"lock": lock, "otherformat": otherFormat, "otherprogram": otherProgram, "maketrace": makeTrace, "typed": typed,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "race" {
@@ -183,4 +185,22 @@ func makeTrace(ts *testscript.TestScript, neg bool, args []string) {
 	z := gzip.NewWriter(f)
 	ts.Check(trace.Write(z, tracetest.Generate(7, tracetest.Shape{Commits: n})))
 	ts.Check(errors.Join(z.Close(), f.Close()))
+}
+
+// typed DIR makes a store with a map of all that a map can hold.
+func typed(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "typed DIR")
+	db, err := engine.Open(ts.MkAbs(args[0]), &engine.Options{RuntimeDir: "-"})
+	ts.Check(err)
+	ctx := context.Background()
+	ts.Check(db.Update(ctx, func(t *engine.Txn) error {
+		m := t.Map([]byte("user"))
+		return errors.Join(m.Put(ctx, []byte("name"), []byte("Ada")), m.Put(ctx, []byte("bytes"), []byte{0xFF}),
+			m.Counter([]byte("logins")).Add(ctx, 3), m.Min([]byte("score")).Set(ctx, -1),
+			m.Set([]byte("tags")).Add(ctx, []byte("x"), []byte("y")), m.RemoveWinsSet([]byte("banned")).Add(ctx, []byte("b")),
+			m.List([]byte("many")).Append(ctx, slices.Repeat([][]byte{[]byte("e")}, 300)...),
+			m.Map([]byte("address")).Put(ctx, []byte("city"), []byte("London")),
+			m.Put(ctx, []byte("twice"), []byte("r")), m.Counter([]byte("twice")).Add(ctx, 1))
+	}))
+	ts.Check(db.Close())
 }

@@ -15,7 +15,7 @@ func newStatCmd(a *app) *cobra.Command {
 		Short: "Show what the store holds",
 		Long: `Show the size of the store and, for every namespace, how many keys, versions,
 deletes and conflicts it holds, who wrote to it, and its root: two stores with
-equal roots hold the same.`,
+equal roots hold the same (a table shows their first 16 digits).`,
 		Example: `  bzzz stat
   bzzz stat -o json`,
 		Args: cobra.NoArgs,
@@ -30,6 +30,9 @@ equal roots hold the same.`,
 		},
 	}
 }
+
+// rootDigits is how much of a root people are shown: 64 bits.
+const rootDigits = 16
 
 func (a *app) printStats(s engine.Stats) error {
 	fields := []cliout.Field{
@@ -51,7 +54,7 @@ func (a *app) printStats(s engine.Stats) error {
 	rows := a.p.Rows("namespace", "keys", "versions", "deletes", "conflicts", "damaged", "replicas", "root")
 	for _, n := range s.Namespaces {
 		err := rows.Add(n.Name, cliout.Count(n.Keys), cliout.Count(n.Versions), cliout.Count(n.Tombstones),
-			cliout.Count(n.Conflicts), cliout.Count(n.Damaged), n.Replicas, textOrNil(n.Root))
+			cliout.Count(n.Conflicts), cliout.Count(n.Damaged), n.Replicas, textOrNil(n.Root[:min(rootDigits, len(n.Root))]))
 		if err != nil {
 			return err
 		}

@@ -65,6 +65,9 @@ rest goes in.`,
 			if e := im.print(a, left); err == nil {
 				err = e
 			}
+			if len(columns) == 0 {
+				im.noteKeys(a, args[0])
+			}
 			if err == nil && left.Skipped > 0 {
 				err = cliout.WithNext(fmt.Errorf("left out %d of %d files", left.Skipped, left.Files+left.Skipped),
 					"the rest went in; the files left out are named above")
@@ -174,6 +177,15 @@ func (im *importer) write(t *engine.Txn, rec *ingest.Record, done *tally) error 
 	return t.Put(key, rec.Value)
 }
 
+// noteKeys hints at --key where the first column of a table was clearly no key.
+func (im *importer) noteKeys(a *app, path string) {
+	format, _, _ := ingest.Detect(path)
+	if n := im.total; (format == ingest.FormatCSV || format == ingest.FormatTSV) && n.replaced > n.added+n.unchanged {
+		a.p.Note("%s of %s rows replaced others: the key is the first column alone; --key names the columns that make it",
+			cliout.Count(n.replaced), cliout.Count(n.records))
+	}
+}
+
 // print tells what went in and what was left out.
 func (im *importer) print(a *app, left ingest.Summary) error {
 	fields := []cliout.Field{
@@ -227,8 +239,9 @@ func newExportCmd(a *app) *cobra.Command {
 "bzzz import" reads both back byte for byte. A value that is no JSON goes as
 "value_base64".
 
-Counters, sets, maps and lists are left out, and with --dir keys that cannot be
-file names; they are named and the exit code is 1.`,
+Counters, numbers, sets, maps and lists are left out ("bzzz get NAME -o json"
+prints them), and with --dir keys that cannot be file names; they are named and
+the exit code is 1.`,
 		Example: `  bzzz export > backup.jsonl
   bzzz export reports/ --dir out`,
 		Args: cobra.MaximumNArgs(1),
@@ -296,7 +309,7 @@ func (ex *exporter) run(a *app, cmd *cobra.Command, ns *engine.Namespace, prefix
 // one writes an entry. What cannot be written is left out and named.
 func (ex *exporter) one(e engine.Entry, write func(key, value []byte) error) error {
 	if e.Type != engine.TypeRegister {
-		ex.skip(e.Key, "a "+string(e.Type))
+		ex.skip(e.Key, fmt.Sprintf("a %s (bzzz get %s -o json prints it)", e.Type, cliout.Safe(string(e.Key))))
 		return nil
 	}
 	err := write(e.Key, e.Value)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bzzz/crdt"
 	"bzzz/engine"
 	"bzzz/internal/cliout"
 	"bzzz/internal/errs"
@@ -27,9 +28,9 @@ func newVerifyCmd(a *app) *cobra.Command {
 		Use:   "verify",
 		Short: "Check everything in the store",
 		Long: `Check every key, the version behind it by its digest, and every record by its
-checksum, in all namespaces. Each problem is listed; the exit code is 1 if there
-is any. The check runs in a process of its own, so that even a file that crashes
-the storage library ends in a report.
+checksum, in all namespaces. Each problem is listed, in full with -o json; the
+exit code is 1 if there is any. The check runs in a process of its own, so that
+even a file that crashes the storage library ends in a report.
 
 --repair notes damaged versions, so that the next sync with a store that has
 them brings them back. Without it nothing is written.`,
@@ -228,7 +229,7 @@ func (v *verification) print(started time.Time) error {
 	}
 	if err == nil && v.done.Problems > 0 {
 		err = cliout.WithNext(fmt.Errorf("%d problem(s) found: %w", v.done.Problems, engine.ErrCorrupt),
-			"keep a copy of the directory; bzzz verify --repair, then bzzz sync with a store that has the data, or restore a backup")
+			"keep a copy of the directory; bzzz verify --repair, then bzzz sync with a peer that holds it, or restore a backup")
 	}
 	return err
 }
@@ -239,7 +240,8 @@ func (v *verification) table(fields []cliout.Field) error {
 		rows := p.Rows("namespace", "what", "key", "version", "problem")
 		for _, found := range v.problems {
 			key := textOrNil(found.Key + string(found.KeyBase64))
-			if err := rows.Add(textOrNil(found.Namespace), found.What, key, textOrNil(found.Version), found.Problem); err != nil {
+			text := cliout.Preview(strings.TrimPrefix(found.Problem, "version "+found.Version+": "))
+			if err := rows.Add(textOrNil(found.Namespace), found.What, key, textOrNil(shortVersion(found.Version)), text); err != nil {
 				return err
 			}
 		}
@@ -248,6 +250,15 @@ func (v *verification) table(fields []cliout.Field) error {
 		}
 	}
 	return p.Object(fields...)
+}
+
+// shortVersion shows author:number as people are shown authors.
+func shortVersion(version string) string {
+	author, number, _ := strings.Cut(version, ":")
+	if r, err := crdt.ParseReplicaID(author); err == nil {
+		return r.Short() + ":" + number
+	}
+	return version
 }
 
 // beginning keeps the first bytes of what a crashing process says.

@@ -131,31 +131,64 @@ func (w *watch) drain(ns *engine.Namespace) error {
 
 func (w *watch) print(e engine.Event) error {
 	a, v := w.app, e.Version
+	if w.rows == nil {
+		return a.p.Data([]byte(strings.Join(append(w.line(e), w.since), "  ") + "\n"))
+	}
+	if e.Type == engine.EventReset {
+		return w.rows.Add(string(e.Type), nil, nil, nil, nil, nil, nil, nil, w.since)
+	}
 	element := ""
 	if e.Element {
 		element = fmt.Sprintf("%s:%x", markName(e.Mark), e.Part)
 	}
-	if w.rows != nil {
-		if e.Type == engine.EventReset {
-			return w.rows.Add(string(e.Type), nil, nil, nil, nil, nil, nil, nil, w.since)
-		}
-		return w.rows.Add(string(e.Type), cliout.Key(e.Key), textOrNil(element), bytesOrNil(v.Value), a.when(v.Time),
-			a.author(v.Author), v.CID, e.Concurrent, w.since)
+	value := bytesOrNil(v.Value)
+	if n, ok := numberOf(v); ok {
+		value = n
 	}
-	parts := []string{string(e.Type)}
-	if e.Type != engine.EventReset {
-		parts = []string{a.when(v.Time).Format(time.DateTime), a.author(v.Author), string(e.Type), cliout.Safe(string(e.Key))}
-		if element != "" {
-			parts = append(parts, element)
-		}
-		if value, ok := a.preview(v.Value).(cliout.Key); ok {
-			parts = append(parts, cliout.Safe(string(value)))
-		}
-		if e.Concurrent {
-			parts = append(parts, "(concurrent)")
-		}
+	return w.rows.Add(string(e.Type), cliout.Key(e.Key), textOrNil(element), value, a.when(v.Time),
+		a.author(v.Author), v.CID, e.Concurrent, w.since)
+}
+
+// watchValue is how many characters of a value people are shown.
+const watchValue = 60
+
+// line is what people are shown of an event.
+func (w *watch) line(e engine.Event) []string {
+	a, v := w.app, e.Version
+	if e.Type == engine.EventReset {
+		return []string{string(e.Type)}
 	}
-	return a.p.Data([]byte(strings.Join(append(parts, w.since), "  ") + "\n"))
+	parts := []string{a.when(v.Time).Format(time.DateTime), a.author(v.Author), string(e.Type), cliout.Safe(string(e.Key))}
+	if e.Element {
+		parts = append(parts, elementText(e.Mark, e.Part))
+	}
+	if n, ok := numberOf(v); ok {
+		parts = append(parts, fmt.Sprint(n))
+	} else if v.Kind == crdt.Put || v.Kind == crdt.Insert {
+		parts = append(parts, cliout.Cut(v.Value, watchValue))
+	}
+	if e.Concurrent {
+		parts = append(parts, "(concurrent)")
+	}
+	return parts
+}
+
+// elementText names an element of a composite: "set red", "map name", or the
+// composite's type alone where elements have no names.
+func elementText(m crdt.Mark, part []byte) string {
+	text := markName(m)
+	if m != crdt.MarkAddSet && m != crdt.MarkRemSet && m != crdt.MarkMap {
+		return text
+	}
+	name, rest, err := crdt.SplitName(part)
+	if err != nil {
+		return text
+	}
+	text += " " + cliout.Safe(string(name))
+	if inner, component, ok := crdt.SplitMark(rest); ok && m == crdt.MarkMap {
+		text += " " + elementText(inner, component)
+	}
+	return text
 }
 
 // markName is the type of the composite that an element belongs to.

@@ -45,6 +45,7 @@ type node struct {
 	db      *engine.DB // nil while it is down
 	peers   *peers
 	dials   []int // the nodes it keeps sessions with
+	killed  bool  // cut off, so that nobody hears of its end
 }
 
 // New starts a cluster without sessions. It is closed with the test.
@@ -130,6 +131,10 @@ func (c *Cluster) Start(i int) {
 	db, err := engine.Open(n.dir, &o)
 	c.must(fmt.Sprintf("open of node %d, life %d", i, n.lives), err)
 	n.db, n.lives = db, n.lives+1
+	if n.killed {
+		n.killed = false
+		c.applyPartition()
+	}
 	n.peers = newPeers(db, c.net.Node(n.addr), &c.stats)
 	for _, to := range n.dials {
 		c.links++
@@ -159,15 +164,15 @@ func (c *Cluster) Restart(i int) {
 
 // Kill ends a node as kill -9 does, or with power as a power failure: its files
 // stay as the last commit left them, nobody hears of it, and a power failure
-// takes the anchor too. Writes of others to the node must not run meanwhile.
+// takes the anchor too. It is cut off until it starts again. Writes of others to
+// the node must not run meanwhile.
 func (c *Cluster) Kill(i int, power bool) {
 	c.tb.Helper()
 	n := c.nodes[i]
 	if n.db == nil || c.opts.Memory {
 		return
 	}
-	group := c.group[i]
-	c.group[i] = -1 - i // alone
+	n.killed = true
 	c.applyPartition()
 	dir, runtime := c.tb.TempDir(), c.tb.TempDir()
 	c.must("image of a node", n.image(dir, runtime, power))
@@ -176,8 +181,26 @@ func (c *Cluster) Kill(i int, power bool) {
 	// Whatever this writes is gone: the node goes on from its image.
 	c.must("close of a dead node", n.db.Close())
 	n.db, n.peers, n.dir, n.runtime = nil, nil, dir, runtime
-	c.group[i] = group
-	c.applyPartition()
+}
+
+// Image copies a node's data as a crash at this moment would leave it, to be
+// brought back by Rollback.
+func (c *Cluster) Image(i int) string {
+	c.tb.Helper()
+	dir := c.tb.TempDir()
+	c.must("image of a node", c.nodes[i].image(dir, "", true))
+	return dir
+}
+
+// Rollback stops a node and puts an older image in the place of its data. Its
+// anchor stays, as on a volume that was restored below a running system. The
+// node stays down.
+func (c *Cluster) Rollback(i int, image string) {
+	c.tb.Helper()
+	c.Stop(i)
+	dir := c.tb.TempDir()
+	c.must("copy of an image", os.CopyFS(dir, os.DirFS(image)))
+	c.nodes[i].dir = dir
 }
 
 // errImage ends the transaction in whose place the image is taken.
@@ -216,8 +239,12 @@ func (c *Cluster) Partition(groups ...[]int) {
 
 func (c *Cluster) applyPartition() {
 	groups := map[int][]transport.Addr{}
-	for i, g := range c.group {
-		groups[g] = append(groups[g], c.nodes[i].addr)
+	for i, n := range c.nodes {
+		g := c.group[i]
+		if n.killed {
+			g = -1 - i
+		}
+		groups[g] = append(groups[g], n.addr)
 	}
 	var list [][]transport.Addr
 	for _, g := range groups {
@@ -231,6 +258,7 @@ func (c *Cluster) applyPartition() {
 func (c *Cluster) Heal(profile mem.LinkProfile) {
 	clear(c.group)
 	c.net.Heal()
+	c.applyPartition()
 	for _, a := range c.nodes {
 		for _, b := range c.nodes {
 			if a != b {

@@ -130,6 +130,9 @@ func (r *Recorder) Read(i int, key string) error {
 	return r.look(i, key, now)
 }
 
+// Forget drops what a node has shown: it was rolled back.
+func (r *Recorder) Forget(i int) { r.seen[i] = map[string][]string{} }
+
 // look compares what a node shows with what it showed before.
 func (r *Recorder) look(i int, key string, now engine.Record) error {
 	var cids []string

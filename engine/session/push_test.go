@@ -117,6 +117,13 @@ func TestPushesDoNotEcho(t *testing.T) {
 	if n, m := bc.a.count(wire.TypeBatch), bc.a.count(wire.TypeDone); n != 1 || m != 1 {
 		t.Errorf("forwarded with %d batches and %d DONE, want 1 and 1", n, m)
 	}
+	a.write("ns", "k", "v2") // in one stretch of b's journal with what it wrote itself
+	b.after = func() { b.write("ns", "mine", "v") }
+	settle(t, ab)
+	b.after = nil
+	if n := ab.b.s.Report().Namespaces[0].Sent; n != 1 {
+		t.Errorf("b sent %d versions, want its own", n)
+	}
 	// A ring: what c got from b it may send to a, which has it; the ring comes
 	// to rest all the same.
 	settle(t, ab, bc, ca)

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"bzzz/internal/errs"
 
@@ -105,6 +106,47 @@ func TestTableIsBounded(t *testing.T) {
 	must(t, r.Close())
 	if got := strings.Count(p.out.String(), "\n"); got != 2*chunk+2 {
 		t.Errorf("got %d lines, want %d", got, 2*chunk+2)
+	}
+}
+
+// TestTableFits: Previews are cut, the widest first, nothing else; programs get
+// all of them.
+func TestTableFits(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("0123456789", 9)
+	fill := func(f Format, values ...any) string {
+		p := newFixture(Options{Format: f}, false)
+		r := p.Rows("k", "", "v", "w")
+		must(t, r.Add(values...), r.Add("k", nil, Preview("short"), 1), r.Close())
+		return p.out.String()
+	}
+	equal(t, `k       v                                                                      w
+key  x  01234567890123456789012345678901234567890123456789012345678901234567…  "two\nlines and more"
+k    -  short                                                                  1
+`, fill(Table, "key", "x", Preview(long), Preview("two\nlines and more")))
+	for _, line := range strings.Split(fill(Table, strings.Repeat("k", 60), "x", Preview(long), Preview("\xff\xff"+long)), "\n") {
+		if n := utf8.RuneCountInString(line); n > Width {
+			t.Errorf("%d characters: %s", n, line)
+		}
+	}
+	if got := fill(JSONL, "key", nil, Preview(long), Preview("\xff")); !strings.Contains(got, `"v":"`+long+`","w_base64":"/w=="}`) {
+		t.Errorf("JSON is cut: %s", got)
+	}
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		value string
+		n     int
+		want  string
+	}{
+		{"", 5, `""`}, {"abcde", 5, "abcde"}, {"abcdef", 5, "abcd…"}, {"größe", 4, "grö…"}, {"日本語日本語", 4, "日本語…"},
+		{"\xff\xff\xff", 10, `"\xff…"`}, {"a\nbcdef", 6, `"a\n…"`}, {strings.Repeat("x", 70000), 3, "xx…"}, {"\xff\xff\xff", 1, "…"},
+	} {
+		if got := Cut([]byte(tt.value), tt.n); got != tt.want {
+			t.Errorf("Cut(%.20q, %d): got %q, want %q", tt.value, tt.n, got, tt.want)
+		}
 	}
 }
 

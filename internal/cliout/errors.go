@@ -107,7 +107,7 @@ func ofKind(kind errs.Kind) class {
 	case errs.KindConflict:
 		return class{"conflict", ExitConflict, "read the current state and try again"}
 	case errs.KindCorrupt:
-		return class{"corrupt", ExitError, "run bzzz verify; then let a peer repair it, or restore a backup"}
+		return class{"corrupt", ExitError, "bzzz verify --repair, then bzzz sync with a peer that holds it"}
 	case errs.KindClosed:
 		return class{"closed", ExitError, ""}
 	case errs.KindPoisoned:

@@ -28,8 +28,15 @@ func (p *Printer) Object(fields ...Field) error {
 	return nil
 }
 
-// chunk is how many rows a table holds back to align them.
-const chunk = 500
+const (
+	// chunk is how many rows a table holds back to align them.
+	chunk = 500
+	// Width is how many columns of characters a table takes if its Previews
+	// can be cut that far: what most terminals show.
+	Width = 100
+	// minPreview is what is left of a Preview at least.
+	minPreview = 12
+)
 
 // Rows prints results of one kind. A table is aligned over 500 rows at a time,
 // so that memory is bounded; JSON lines go out at once; JSON is one array.
@@ -37,19 +44,35 @@ type Rows struct {
 	p       *Printer
 	names   []string
 	widths  []int
-	held    [][]string
+	held    [][]cell
 	text    []bool // columns that have shown something else than numbers
+	preview []bool // columns that have shown a Preview
 	rows    int
 	started bool // the header or the bracket is out
 }
 
+// cell is a value of a table.
+type cell struct {
+	text string
+	raw  Preview // what text may be cut from, nil if it may not
+}
+
 // Rows starts a list with these columns. Call Close at the end.
 func (p *Printer) Rows(names ...string) *Rows {
-	r := &Rows{p: p, names: names, widths: make([]int, len(names)), text: make([]bool, len(names))}
-	for i, n := range names {
-		r.widths[i] = utf8.RuneCountInString(Safe(n))
+	n := len(names)
+	r := &Rows{p: p, names: names, widths: make([]int, n), text: make([]bool, n), preview: make([]bool, n)}
+	for i := range names {
+		r.widths[i] = utf8.RuneCountInString(r.head(i))
 	}
 	return r
+}
+
+// head is what stands above a column: nothing if it has no name.
+func (r *Rows) head(i int) string {
+	if r.names[i] == "" {
+		return ""
+	}
+	return Safe(r.names[i])
 }
 
 // Add prints a row, one value a column (see Field). Missing values are nil.
@@ -58,15 +81,19 @@ func (r *Rows) Add(values ...any) error {
 	if r.p.format != Table {
 		return r.object(values)
 	}
-	cells := make([]string, len(r.names))
+	cells := make([]cell, len(r.names))
 	for i := range cells {
 		var v any
 		if i < len(values) {
 			v = values[i]
 		}
 		text, number := cellText(v)
-		cells[i] = text
-		r.widths[i] = max(r.widths[i], utf8.RuneCountInString(text))
+		cells[i].text = text
+		if raw, ok := v.(Preview); ok {
+			r.preview[i] = true
+			cells[i] = cell{Cut(raw, Width), raw[:min(len(raw), utf8.UTFMax*Width)]}
+		}
+		r.widths[i] = max(r.widths[i], utf8.RuneCountInString(cells[i].text))
 		r.text[i] = r.text[i] || !number && v != nil
 	}
 	if r.held = append(r.held, cells); len(r.held) < chunk {
@@ -101,13 +128,14 @@ func (r *Rows) object(values []any) error {
 
 // flush prints the rows held back, numbers to the right, below the header.
 func (r *Rows) flush() error {
+	r.fit()
 	var b strings.Builder
 	if !r.started {
 		r.started = true
 		var head strings.Builder
-		names := make([]string, len(r.names))
-		for i, n := range r.names {
-			names[i] = Safe(n)
+		names := make([]cell, len(r.names))
+		for i := range r.names {
+			names[i].text = r.head(i)
 		}
 		r.row(&head, names)
 		b.WriteString(r.p.style(r.p.outTerminal, "1", strings.TrimSuffix(head.String(), "\n")) + "\n")
@@ -120,16 +148,41 @@ func (r *Rows) flush() error {
 	return err
 }
 
-func (r *Rows) row(b *strings.Builder, cells []string) {
+// fit narrows the columns of Previews, the widest first, until the table is no
+// wider than Width or they are as narrow as may be.
+func (r *Rows) fit() {
+	total := 2 * (len(r.widths) - 1)
+	for _, w := range r.widths {
+		total += w
+	}
+	for ; total > Width; total-- {
+		widest, most := -1, minPreview
+		for i, w := range r.widths {
+			if r.preview[i] && w > most && w > utf8.RuneCountInString(r.head(i)) {
+				widest, most = i, w
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		r.widths[widest]--
+	}
+}
+
+func (r *Rows) row(b *strings.Builder, cells []cell) {
 	for i, c := range cells {
-		pad := strings.Repeat(" ", r.widths[i]-utf8.RuneCountInString(c))
+		text := c.text
+		if c.raw != nil {
+			text = Cut(c.raw, r.widths[i])
+		}
+		pad := strings.Repeat(" ", max(0, r.widths[i]-utf8.RuneCountInString(text)))
 		switch {
 		case !r.text[i] && r.rows > 0:
-			b.WriteString(pad + c)
+			b.WriteString(pad + text)
 		case i < len(cells)-1:
-			b.WriteString(c + pad)
+			b.WriteString(text + pad)
 		default:
-			b.WriteString(c)
+			b.WriteString(text)
 		}
 		if i < len(cells)-1 {
 			b.WriteString("  ")

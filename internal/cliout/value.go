@@ -17,8 +17,12 @@ import (
 // column's name with "_base64".
 type Key []byte
 
+// Preview is like Key, but a table of Rows may show the beginning alone, and
+// "…", to stay within its Width.
+type Preview []byte
+
 // Field is a named value. Strings are shown by Safe in a table; Bytes, Count,
-// Key, time.Duration (JSON: seconds), time.Time (JSON: RFC 3339) and nil
+// Key, Preview, time.Duration (JSON: seconds), time.Time (JSON: RFC 3339) and nil
 // (table: "-") have forms of their own; everything else is its JSON.
 type Field struct {
 	Name  string // lower case with underscores; JSON keys are stable
@@ -33,6 +37,8 @@ func cellText(v any) (text string, number bool) {
 	case string:
 		return Safe(v), false
 	case Key:
+		return Safe(string(v)), false
+	case Preview:
 		return Safe(string(v)), false
 	case Bytes, Count:
 		return fmt.Sprint(v), true
@@ -56,8 +62,32 @@ func cellText(v any) (text string, number bool) {
 	return clean(text), false
 }
 
+// Cut returns the value by Safe if it has at most n characters that way, else
+// as much of its beginning as fits, and "…".
+func Cut(value []byte, n int) string {
+	if len(value) <= utf8.UTFMax*n {
+		if text := Safe(string(value)); utf8.RuneCountInString(text) <= n {
+			return text
+		}
+	}
+	for end := min(len(value), utf8.UTFMax*n); ; {
+		for end > 0 && end < len(value) && !utf8.RuneStart(value[end]) {
+			end-- // not within a character
+		}
+		text := Safe(string(value[:end]) + "…")
+		over := utf8.RuneCountInString(text) - n
+		if over <= 0 || end == 0 {
+			return text
+		}
+		end -= min(end, max(1, over/utf8.UTFMax)) // a byte takes 4 characters at most
+	}
+}
+
 // appendMember appends "name":value.
 func appendMember(dst []byte, name string, v any) []byte {
+	if p, ok := v.(Preview); ok {
+		v = Key(p)
+	}
 	switch t := v.(type) {
 	case Key:
 		if v = string(t); !utf8.Valid(t) {
@@ -112,6 +142,10 @@ func surrogates(r rune) (high, low rune) {
 	r -= 0x10000
 	return 0xd800 + r>>10, 0xdc00 + r&0x3ff
 }
+
+// JSONText returns v as it stands in printed JSON: on one line, what does not
+// print escaped.
+func JSONText(v any) string { return string(appendJSON(nil, v)) }
 
 func appendObject(dst []byte, fields []Field) []byte {
 	dst = append(dst, '{')

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package engine_test
+
+import "bzzz/engine"
+
+func (c *crashTask) full() error { return engine.ErrUnsupported }
