@@ -225,8 +225,14 @@ func (d *driver) run(ctx context.Context) error {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
 	reported := false
+	changed := d.db.changed.wait()
 	for {
-		changed := d.db.changed.wait() // before looking, so that nothing is missed
+		select {
+		case <-changed: // says so until it is replaced, whatever else woke us
+			changed = d.db.changed.wait() // before looking, so that nothing is missed
+			d.s.Notify("")
+		default:
+		}
 		more, err := d.step()
 		if err != nil {
 			return d.fail(err)
@@ -241,11 +247,6 @@ func (d *driver) run(ctx context.Context) error {
 			}
 		}
 		if more {
-			select {
-			case <-changed: // nobody will say so again
-				d.s.Notify("")
-			default:
-			}
 			continue
 		}
 		if err := d.inbox.failed(); err != nil {
@@ -254,7 +255,6 @@ func (d *driver) run(ctx context.Context) error {
 		select {
 		case <-d.inbox.ready:
 		case <-changed:
-			d.s.Notify("")
 		case <-ping.C:
 			d.s.Ping()
 		case <-ctx.Done():

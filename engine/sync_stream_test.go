@@ -199,6 +199,42 @@ func TestNoCommitGoesUnnoticed(t *testing.T) {
 	}
 }
 
+// A commit that comes together with a frame, while the session is busy, is
+// pushed too.
+func TestCommitTogetherWithAFrame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		a, b := open(t, "", &engine.Options{Memory: true}), open(t, "", &engine.Options{Memory: true})
+		x, y := mem.Pipe(mem.Options{})
+		served := serve(ctx, b, y, engine.SyncOptions{Live: true})
+		var syncing sync.WaitGroup
+		syncing.Go(func() { a.Sync(ctx, slowWriter{x}, engine.SyncOptions{Live: true}) })
+		time.Sleep(5 * time.Second)
+		for i := range 20 {
+			time.Sleep(9*time.Second + 500*time.Millisecond)
+			put(t, a, fmt.Sprint("first", i), 1) // a writes it for a second
+			time.Sleep(700 * time.Millisecond)   // a PING arrives meanwhile
+			put(t, a, fmt.Sprint("second", i), 1)
+			time.Sleep(4*time.Second + 800*time.Millisecond)
+			if _, err := b.Get(ctx, fmt.Appendf(nil, "second%d0000", i)); err != nil {
+				t.Fatalf("round %d: %v", i, err)
+			}
+		}
+		cancel()
+		syncing.Wait()
+		<-served
+	})
+}
+
+// slowWriter takes a second for a write.
+type slowWriter struct{ *mem.Stream }
+
+func (s slowWriter) Write(b []byte) (int, error) {
+	time.Sleep(time.Second)
+	return s.Stream.Write(b)
+}
+
 // Close ends running sessions, also one that is stuck in a write.
 func TestCloseEndsSessions(t *testing.T) {
 	t.Parallel()

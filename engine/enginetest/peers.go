@@ -3,7 +3,6 @@ package enginetest
 import (
 	"context"
 	"math/rand/v2"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +34,6 @@ type peers struct {
 type sessionStats struct {
 	reconciled atomic.Int64 // sessions that got that far, as their dialers saw it
 	failed     atomic.Int64 // sessions that ended with an error, on either side
-	mu sync.Mutex
-	log []string
 	damaged    atomic.Int64 // reports of equal clocks with unequal roots, and the like
 }
 
@@ -103,7 +100,6 @@ func (p *peers) session(to transport.Addr) (good bool) {
 }
 
 func (p *peers) reconciled(r engine.SyncReport) {
-	p.note("reconciled %+v", r.Namespaces)
 	for _, n := range r.Namespaces {
 		if n.Err != nil {
 			p.stats.damaged.Add(1)
@@ -111,13 +107,7 @@ func (p *peers) reconciled(r engine.SyncReport) {
 	}
 }
 
-func (p *peers) note(f string, a ...any) {
-	p.stats.mu.Lock()
-	p.stats.log = append(p.stats.log, time.Now().Format("04:05.000 ")+string(p.net.Self())+" "+fmt.Sprintf(f, a...))
-	p.stats.mu.Unlock()
-}
 func (p *peers) ended(err error) {
-	p.note("ended %v", err)
 	if err != nil && p.ctx.Err() == nil {
 		p.stats.failed.Add(1)
 	}

@@ -29,6 +29,10 @@ func seeds(short, many uint64) uint64 {
 	return short
 }
 
+// kept are seeds that once found something; they stay: a commit that came
+// together with a frame was not pushed before the next commit (295, 387).
+var kept = []uint64{295, 387}
+
 // bad is a network that loses, doubles, reorders and corrupts.
 var bad = mem.LinkProfile{
 	Latency: 5 * time.Millisecond, Jitter: 10 * time.Millisecond,
@@ -167,7 +171,13 @@ func (s *sim) run(steps int) {
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	for _, nodes := range []int{3, 5} {
-		for seed := range seeds(8, 1000) {
+		for n := range seeds(8, 1000) + uint64(len(kept)) {
+			seed := n
+			if n < uint64(len(kept)) {
+				seed = kept[n]
+			} else {
+				seed -= uint64(len(kept))
+			}
 			t.Run(fmt.Sprintf("nodes=%d/seed=%d", nodes, seed), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
