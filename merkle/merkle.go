@@ -7,6 +7,12 @@
 // is a 0, so that no key is a prefix of another and byte order is kept. An
 // inner node commits to the bit position in which its two halves differ and to
 // the number of keys below it; docs/DESIGN.md has the byte layouts.
+//
+// Builder computes a digest from keys in order. Index keeps the digests of all
+// larger subtrees as tiles in a store's bucket, brings them up to date from the
+// sorted list of keys that changed, makes proofs and compares itself with
+// another index. VerifyInclusion, VerifyAbsence and VerifyPrefix check a proof
+// against 32 bytes and need no store.
 package merkle
 
 import (
@@ -52,15 +58,23 @@ func Leaf(versions []Digest) Digest {
 // Crit returns the position of the first bit in which two different keys
 // differ, counted from 0 over the 9-bit groups.
 func Crit(a, b []byte) int {
-	n := min(len(a), len(b))
-	i := 0
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	if i == n {
+	i := mismatch(a, b)
+	if i == min(len(a), len(b)) {
 		return 9 * i
 	}
 	return 9*i + 1 + bits.LeadingZeros8(a[i]^b[i])
+}
+
+// bitAt returns the bit at position p of a key's bit string, 0 behind its end.
+func bitAt(key []byte, p int) byte {
+	i, r := p/9, p%9
+	switch {
+	case i >= len(key):
+		return 0
+	case r == 0:
+		return 1
+	}
+	return key[i] >> (8 - r) & 1
 }
 
 // Subtree is a set of keys as its parent sees it.
@@ -100,12 +114,18 @@ func (b *Builder) Add(key []byte, leaf Digest) {
 		if bytes.Compare(b.last, key) >= 0 {
 			panic("merkle: keys do not rise")
 		}
-		p := Crit(b.last, key)
-		b.close(p)
-		b.open = append(b.open, pending{p, b.right})
+		b.branch(Crit(b.last, key), Subtree{1, leaf})
+	} else {
+		b.right = Subtree{1, leaf}
 	}
 	b.last = append(b.last[:0], key...)
-	b.right = Subtree{1, leaf}
+}
+
+// branch appends a subtree that first differs from what is left of it in bit p.
+func (b *Builder) branch(p int, s Subtree) {
+	b.close(p)
+	b.open = append(b.open, pending{p, b.right})
+	b.right = s
 }
 
 // close joins all nodes that branch behind bit p.
