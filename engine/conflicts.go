@@ -14,16 +14,15 @@ import (
 // O(conflicts): they are indexed. A Put, or a PutIf with the record's token,
 // resolves a conflict on every replica.
 func (ns *Namespace) Conflicts(ctx context.Context, prefix []byte) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		stopped := false
-		err := ns.view(ctx, func(src source) error {
+	return sequence(func(yield func(Record) bool) error {
+		return ns.view(ctx, func(src source) error {
 			rd := src.(*reading).rd
 			for key := range rd.Conflicts(rangeOf(prefix)) {
 				name, rest, err := crdt.SplitName(key)
 				if err != nil {
 					return &replica.Damage{Err: fmt.Errorf("conflict index: %w", ErrCorrupt)}
 				}
-				if hasMark(rest) {
+				if _, _, composite := crdt.SplitMark(rest); composite {
 					continue // a map's field: its map shows it
 				}
 				s, err := rd.Siblings(key)
@@ -34,14 +33,11 @@ func (ns *Namespace) Conflicts(ctx context.Context, prefix []byte) iter.Seq2[Rec
 				if !r.Conflict() {
 					return &replica.Damage{Err: fmt.Errorf("conflict index: key without conflict: %w", ErrCorrupt)}
 				}
-				if stopped = !yield(r, nil); stopped {
+				if !yield(r) {
 					return nil
 				}
 			}
 			return nil
 		})
-		if err != nil && !stopped {
-			yield(Record{}, err)
-		}
-	}
+	})
 }

@@ -33,9 +33,8 @@ type DB struct {
 	anchor *anchor
 	epoch  uint64 // of this open; sessions are bound to it
 
-	mu         sync.Mutex // guards namespaces and closing
+	mu         sync.Mutex // guards namespaces
 	namespaces map[string]*Namespace
-	closing    bool
 
 	ended   chan struct{} // closed when Close begins
 	drained chan struct{} // closed when the committer has ended
@@ -260,9 +259,6 @@ func (db *DB) poison(cause error) error {
 // directory. It is idempotent; later calls on the DB return ErrClosed.
 func (db *DB) Close() error {
 	db.closed.Do(func() {
-		db.mu.Lock()
-		db.closing = true
-		db.mu.Unlock()
 		close(db.ended)
 		db.workers.Wait()
 		db.changed.fire()

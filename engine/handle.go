@@ -92,19 +92,9 @@ func each(ctx context.Context, src source, start, end []byte, visit func(key []b
 // stream makes an iterator of a walk over what h sees. It ends with the walk's
 // first error.
 func stream[T any](ctx context.Context, h handle, walk func(src source, yield func(T) bool) error) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		stopped := false
-		err := h.view(ctx, func(src source) error {
-			return walk(src, func(v T) bool {
-				stopped = !yield(v, nil)
-				return !stopped
-			})
-		})
-		if err != nil && !stopped {
-			var none T
-			yield(none, err)
-		}
-	}
+	return sequence(func(yield func(T) bool) error {
+		return h.view(ctx, func(src source) error { return walk(src, yield) })
+	})
 }
 
 // outerName returns the name that a stored key begins with, whose prefixes

@@ -119,18 +119,9 @@ type Difference struct {
 // points of one moment's knowledge, in order. It stops at the first error,
 // ErrNotRetained where history has gone. O(keys x history).
 func (ns *Namespace) Diff(ctx context.Context, prefix []byte, from, to Point) iter.Seq2[Difference, error] {
-	return func(yield func(Difference, error) bool) {
-		stopped := false
-		err := ns.fullView(ctx, func(v *replica.View) error {
-			return ns.diff(ctx, v, prefix, from, to, func(d Difference) bool {
-				stopped = !yield(d, nil)
-				return !stopped
-			})
-		})
-		if err != nil && !stopped {
-			yield(Difference{}, err)
-		}
-	}
+	return sequence(func(yield func(Difference) bool) error {
+		return ns.fullView(ctx, func(v *replica.View) error { return ns.diff(ctx, v, prefix, from, to, yield) })
+	})
 }
 
 func (ns *Namespace) diff(ctx context.Context, v *replica.View, prefix []byte, from, to Point, yield func(Difference) bool) error {

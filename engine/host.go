@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"slices"
 
 	"bzzz/crdt"
 	"bzzz/engine/replica"
@@ -30,14 +30,8 @@ func (h *host) Names() ([]string, error) {
 
 // Accept makes the namespace unless the options forbid it.
 func (h *host) Accept(name string) error {
-	if h.opts.Namespaces != nil {
-		found := false
-		for _, n := range h.opts.Namespaces {
-			found = found || n == name
-		}
-		if !found {
-			return fmt.Errorf("namespace %q is not offered: %w", name, ErrNotFound)
-		}
+	if h.opts.Namespaces != nil && !slices.Contains(h.opts.Namespaces, name) {
+		return fmt.Errorf("namespace %q is not offered: %w", name, ErrNotFound)
 	}
 	if h.db.find(name) != nil {
 		return nil
@@ -89,11 +83,6 @@ func (v *syncView) Keys() uint64            { return v.Counts().Keys }
 func (v *syncView) Root() ([32]byte, error) { return v.ns.rootOf(v.View) }
 func (v *syncView) Err() error              { return v.snap.Err() }
 func (v *syncView) Release()                { v.snap.Release() }
-func (v *syncView) Journal() [16]byte       { return v.View.Journal() }
-func (v *syncView) Clock() crdt.Clock       { return v.View.Clock() }
-func (v *syncView) Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error] {
-	return v.View.Missing(have, lost)
-}
 
 // Apply takes in versions and a clock in one durable transaction.
 func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adoption) (replica.Applied, error) {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -280,6 +279,3 @@ func rangeOf(prefix []byte) (start, end []byte) {
 // firstName is below every stored name: a name begins with a byte above zero,
 // or with an escaped zero byte.
 var firstName = []byte{0, 1}
-
-// hasMark reports whether rest, as SplitName left it, begins a composite.
-func hasMark(rest []byte) bool { return len(rest) >= 2 && !bytes.Equal(rest[:2], []byte{0, 0xFF}) }

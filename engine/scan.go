@@ -47,32 +47,30 @@ type Range struct {
 // empty Entry. The loop body must not write to the DB and should be short: a
 // scan pins the state it reads. Slices are the caller's. O(1) memory.
 func (ns *Namespace) Scan(ctx context.Context, r Range) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		stopped := false
-		err := ns.view(ctx, func(src source) error {
-			return scan(ctx, src, r, func(e Entry) bool {
-				stopped = !yield(e, nil)
-				return !stopped
-			})
-		})
-		if err != nil && !stopped {
-			yield(Entry{}, err)
-		}
-	}
+	return sequence(func(yield func(Entry) bool) error {
+		return ns.view(ctx, func(src source) error { return scan(ctx, src, r, yield) })
+	})
 }
 
 // Scan is Namespace.Scan within the transaction; the loop body may write.
 func (t *Txn) Scan(r Range) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
+	return sequence(func(yield func(Entry) bool) error {
+		return t.view(t.ctx, func(src source) error { return scan(t.ctx, src, r, yield) })
+	})
+}
+
+// sequence makes an iterator of a walk that calls yield for each element until
+// that returns false. It ends with the walk's first error.
+func sequence[T any](walk func(yield func(T) bool) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		stopped := false
-		err := t.view(t.ctx, func(src source) error {
-			return scan(t.ctx, src, r, func(e Entry) bool {
-				stopped = !yield(e, nil)
-				return !stopped
-			})
+		err := walk(func(v T) bool {
+			stopped = !yield(v, nil)
+			return !stopped
 		})
 		if err != nil && !stopped {
-			yield(Entry{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
 }
@@ -111,7 +109,7 @@ func scanNames(ctx context.Context, src source, base, start, end []byte, limit i
 			if err != nil {
 				return &replica.Damage{Err: fmt.Errorf("stored key: %w", ErrCorrupt)}
 			}
-			if hasMark(rest) {
+			if _, _, composite := crdt.SplitMark(rest); composite {
 				e, err := compositeEntry(src, key, name, rest)
 				if err != nil {
 					return err
@@ -278,14 +276,5 @@ func (s *Snapshot) judge(err error) error {
 
 // Scan is Namespace.Scan on the snapshot.
 func (s *Snapshot) Scan(ctx context.Context, r Range) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		stopped := false
-		err := s.judge(scan(ctx, &s.reading, r, func(e Entry) bool {
-			stopped = !yield(e, nil)
-			return !stopped
-		}))
-		if err != nil && !stopped {
-			yield(Entry{}, err)
-		}
-	}
+	return sequence(func(yield func(Entry) bool) error { return s.judge(scan(ctx, &s.reading, r, yield)) })
 }
