@@ -180,22 +180,8 @@ func runP3(e *env) error {
 }
 
 func (e *env) batchesOn(k keys) error {
-	db, err := e.open()
+	db, bolt, err := e.openLoaded(k)
 	if err != nil {
-		return err
-	}
-	if err := load(e.ctx, db, k, 0, e.size.base, loadBatch, 0); err != nil {
-		return err
-	}
-	size, err := measureRecords(e.ctx, k, loadBatch, false)
-	if err != nil {
-		return err
-	}
-	bolt, err := e.openRaw(size, k)
-	if err != nil {
-		return err
-	}
-	if err := bolt.load(k, e.size.base, loadBatch); err != nil {
 		return err
 	}
 	next := e.size.base

@@ -78,6 +78,27 @@ var (
 	bucketHeads   = []byte("heads")
 )
 
+// openLoaded makes a store and, with records of the sizes that it has, a bbolt
+// file, and loads the base into both.
+func (e *env) openLoaded(k keys) (*engine.DB, *raw, error) {
+	db, err := e.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := load(e.ctx, db, k, 0, e.size.base, loadBatch, 0); err != nil {
+		return nil, nil, err
+	}
+	size, err := measureRecords(e.ctx, k, loadBatch, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	bolt, err := e.openRaw(size, k)
+	if err != nil {
+		return nil, nil, err
+	}
+	return db, bolt, bolt.load(k, e.size.base, loadBatch)
+}
+
 // openRaw makes a bbolt file with the options that the engine's store uses.
 func (e *env) openRaw(size recordSize, k keys) (*raw, error) {
 	if size.head < 8 || size.journal < valueLen {

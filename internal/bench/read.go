@@ -21,22 +21,8 @@ import (
 // runP4 reads what was written: single keys in random order, then all.
 func runP4(e *env) error {
 	const k = sequential
-	db, err := e.open()
+	db, bolt, err := e.openLoaded(k)
 	if err != nil {
-		return err
-	}
-	if err := load(e.ctx, db, k, 0, e.size.base, loadBatch, 0); err != nil {
-		return err
-	}
-	size, err := measureRecords(e.ctx, k, loadBatch, false)
-	if err != nil {
-		return err
-	}
-	bolt, err := e.openRaw(size, k)
-	if err != nil {
-		return err
-	}
-	if err := bolt.load(k, e.size.base, loadBatch); err != nil {
 		return err
 	}
 	if err := e.compareGets(db, bolt, k); err != nil {
