@@ -68,7 +68,7 @@ func (h *host) Snapshot(name string) (session.Snapshot, error) {
 		snap.Release()
 		return nil, err
 	}
-	return &syncView{v, ns, snap}, nil
+	return &syncView{v, ns, snap, h.ctx}, nil
 }
 
 // syncView is a namespace's state as a session reads it.
@@ -76,13 +76,22 @@ type syncView struct {
 	*replica.View
 	ns   *Namespace
 	snap store.Snapshot
+	ctx  context.Context
 }
 
 func (v *syncView) Self() crdt.ReplicaID    { return v.ns.db.ReplicaID() }
 func (v *syncView) Keys() uint64            { return v.Counts().Keys }
 func (v *syncView) Root() ([32]byte, error) { return v.ns.rootOf(v.View) }
 func (v *syncView) Err() error              { return v.snap.Err() }
-func (v *syncView) Release()                { v.snap.Release() }
+
+// Release ends the snapshot, and stores the tiles that its root brought up to
+// date: a view, so a failure costs only time.
+func (v *syncView) Release() {
+	v.snap.Release()
+	if err := v.ns.storeTree(v.ctx); err != nil && v.ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+		v.ns.db.opts.Logger.Warn("tiles not stored", "namespace", v.ns.name, "error", err)
+	}
+}
 
 // Apply takes in versions and a clock in one durable transaction.
 func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adoption) (replica.Applied, error) {

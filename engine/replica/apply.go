@@ -143,6 +143,7 @@ func (b *Batch) yieldDot(mine *crdt.Version) error {
 // evict removes a sibling from its key's head without a word in the journal:
 // its record is lost, or its dot belongs to another version now.
 func (b *Batch) evict(key []byte, dot crdt.Dot) error {
+	b.healing = true
 	id, known := b.r.ids.byID[dot.Replica]
 	if !known || b.heads.Get(key) == nil {
 		return nil

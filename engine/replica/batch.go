@@ -24,6 +24,7 @@ type Batch struct {
 	conflicts store.Bucket
 	expiry    store.Bucket
 	buf       []byte // what the store was given: see reserve
+	healing   bool   // the next record stands for a change that has none of its own
 }
 
 // Begin starts a batch in a write transaction. now is this node's physical
@@ -195,6 +196,9 @@ func (b *Batch) store(v *crdt.Version, h *head, before tally, replaced []superse
 	r.state.arrival++
 	arrival := r.state.arrival
 	flags := byte(0)
+	if b.healing {
+		flags, b.healing = flagHealed, false
+	}
 	orphans := h.orphans
 	if dead {
 		flags |= flagDeadOnArrival

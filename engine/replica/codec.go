@@ -138,6 +138,7 @@ const (
 	flagAttrs         = 1 << 4
 	flagBlob          = 1 << 5
 	flagNoValue       = 1 << 6
+	flagHealed        = 1 << 7 // something of its key was removed without a record, being damaged
 )
 
 // superseded names a sibling that a record's version removed, and where its

@@ -23,6 +23,7 @@ func (b *Batch) readHead(key []byte) error {
 // nor dead then. O(journal).
 func (b *Batch) rebuildHead(key []byte) error {
 	h := &b.head
+	b.healing = true
 	h.siblings, h.orphans = h.siblings[:0], nil
 	c := b.journal.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -44,18 +45,26 @@ const (
 )
 
 // names are the buckets of one namespace.
-type names struct{ journal, heads, dots, dead, meta, local, conflicts, expiry string }
+type names struct {
+	journal, heads, dots, dead, meta, local, conflicts, expiry string
+	tree, sketch                                               string // made when first needed
+}
 
 func bucketNames(prefix string) names {
 	return names{
 		prefix + "journal", prefix + "heads", prefix + "dots", prefix + "dead",
 		prefix + "meta", prefix + "local", prefix + "conflicts", prefix + "expiry",
+		prefix + "tree", prefix + "sketch",
 	}
 }
 
+// all returns the buckets that every namespace has.
 func (n names) all() []string {
 	return []string{n.journal, n.heads, n.dots, n.dead, n.meta, n.local, n.conflicts, n.expiry}
 }
+
+// lazy returns those that are made when they are first needed.
+func (n names) lazy() []string { return []string{n.tree, n.sketch} }
 
 // check reports a bucket that is not there.
 func (n names) check(tx store.Tx) error {
@@ -185,8 +194,9 @@ func Create(tx store.Tx, cfg Config, journal [16]byte) error {
 // Drop removes a namespace's buckets. Its dots may have been seen by others:
 // the store must take a fresh ReplicaID before it writes again.
 func Drop(tx store.Tx, prefix string) error {
-	for _, name := range bucketNames(prefix).all() {
-		if err := tx.DeleteBucket(name); err != nil {
+	n := bucketNames(prefix)
+	for _, name := range append(n.all(), n.lazy()...) {
+		if err := tx.DeleteBucket(name); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}

@@ -260,6 +260,9 @@ func randomHistory(t *testing.T, seed uint64) {
 		default:
 			n.pull(nodes[rng.IntN(len(nodes))], rng.IntN(12))
 		}
+		if rng.IntN(8) == 0 {
+			n.checkViews(rng.IntN(3) == 0)
+		}
 		if rng.IntN(20) == 0 {
 			n.verify()
 		}

@@ -19,6 +19,7 @@ type Problem struct {
 	Dot  crdt.Dot // version, if known
 	Err  error
 	Lost bool // the version cannot be read: a peer has to send it again
+	View bool // of something that is derived: it can be made anew from the rest
 }
 
 // Verify checks the whole namespace: every head and the version behind it by
@@ -47,7 +48,31 @@ func (v *View) Verify(report func(Problem), step func(n int) error) error {
 	}
 	dead.Merge(died)
 	v.verifyClock(live.dots(), dead, report)
-	return nil
+	if err := v.verifyTree(report); err != nil {
+		return err
+	}
+	return v.verifySketch(report)
+}
+
+// verifyTree recomputes the Merkle index from the live versions and compares it
+// with the stored tiles brought to now.
+func (v *View) verifyTree(report func(Problem)) error {
+	if v.tx.Bucket(v.names.tree) == nil {
+		return nil
+	}
+	t, err := v.storedTree()
+	if t != nil && err == nil {
+		err = t.Index.Verify()
+	}
+	var lost *Damage
+	if errors.As(err, &lost) {
+		return nil // reported already
+	}
+	if errors.Is(err, ErrCorrupt) {
+		report(Problem{What: "tree", View: true, Err: err})
+		return nil
+	}
+	return err
 }
 
 // verifyClock checks that clock = live + dead + unknown.

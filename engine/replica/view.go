@@ -112,14 +112,20 @@ func (rd *Reader) record(arrival uint64) (*record, error) {
 	return decodeVersionRecord(b, arrival, rd.ids)
 }
 
-// Damage is a live version that cannot be read. It matches ErrCorrupt.
+// Damage is a live version that cannot be read, or with a zero Dot a key whose
+// head cannot. It matches ErrCorrupt.
 type Damage struct {
 	Dot crdt.Dot
 	Err error
 }
 
 // Error names the version and what is wrong with it.
-func (d *Damage) Error() string { return fmt.Sprintf("version %s: %v", d.Dot, d.Err) }
+func (d *Damage) Error() string {
+	if d.Dot.Seq == 0 {
+		return d.Err.Error()
+	}
+	return fmt.Sprintf("version %s: %v", d.Dot, d.Err)
+}
 
 // Unwrap returns the cause.
 func (d *Damage) Unwrap() error { return d.Err }
@@ -198,27 +204,16 @@ func (e HeadEntry) Live() (bool, error) {
 	return e.rd.head.tally().live > 0, nil
 }
 
-// Subtree computes the Merkle digest of the keys that begin with prefix, by a
-// scan in key order that verifies every live version. O(keys).
+// Subtree computes the Merkle digest of the keys that begin with prefix from its
+// definition, by a scan in key order that verifies every live version: what
+// Verify holds the Tree against. O(keys).
 func (rd *Reader) Subtree(prefix []byte) (merkle.Subtree, error) {
 	var b merkle.Builder
-	var digests []merkle.Digest
-	for key, e := range rd.Heads(prefix, crdt.PrefixEnd(prefix)) {
-		siblings, err := e.Siblings()
-		if err != nil {
-			return merkle.Subtree{}, err
-		}
-		digests = digests[:0]
-		for _, v := range siblings {
-			if v.Kind != crdt.Delete {
-				digests = append(digests, v.Digest())
-			}
-		}
-		if len(digests) > 0 {
-			b.Add(key, merkle.Leaf(digests))
-		}
-	}
-	return b.Sum(), nil
+	err := rd.leaves().Range(prefix, crdt.PrefixEnd(prefix), func(key []byte, leaf merkle.Digest) error {
+		b.Add(key, leaf)
+		return nil
+	})
+	return b.Sum(), err
 }
 
 // View is a namespace's whole state at one moment: a Reader and what the meta
@@ -383,14 +378,11 @@ func (v *View) Counts() Counts {
 }
 
 // Root returns the 32 bytes that prove agreement with a peer that has them
-// too. O(keys).
+// too: see Tree for its cost.
 func (v *View) Root() (merkle.Digest, error) {
-	s, err := v.Subtree(nil)
-	if err == nil {
-		err = v.Err()
-	}
+	t, err := v.Tree()
 	if err != nil {
 		return merkle.Digest{}, err
 	}
-	return merkle.Root(v.cfg.Name, nil, s), nil
+	return t.Root(), nil
 }
