@@ -82,14 +82,17 @@ type syncView struct {
 func (v *syncView) Self() crdt.ReplicaID    { return v.ns.db.ReplicaID() }
 func (v *syncView) Keys() uint64            { return v.Counts().Keys }
 func (v *syncView) Root() ([32]byte, error) { return v.ns.rootOf(v.View) }
-func (v *syncView) Err() error              { return v.snap.Err() }
 
-// Release ends the snapshot, and stores the tiles that its root brought up to
-// date: a view, so a failure costs only time.
+func (v *syncView) Sketch() (*replica.Sketch, error) { return v.ns.sketchOf(v.View) }
+
+func (v *syncView) Err() error { return v.snap.Err() }
+
+// Release ends the snapshot, and stores the tiles and the sketch that it brought
+// up to date: views, so a failure costs only time.
 func (v *syncView) Release() {
 	v.snap.Release()
-	if err := v.ns.storeTree(v.ctx); err != nil && v.ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-		v.ns.db.opts.Logger.Warn("tiles not stored", "namespace", v.ns.name, "error", err)
+	if err := v.ns.storeViews(v.ctx); err != nil && v.ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+		v.ns.db.opts.Logger.Warn("views not stored", "namespace", v.ns.name, "error", err)
 	}
 }
 
@@ -100,7 +103,7 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 		return replica.Applied{}, err
 	}
 	var sum replica.Applied
-	if len(versions) == 0 && (adopt == nil || adopt.Dots.IsEmpty() && adopt.Gone.IsEmpty()) {
+	if len(versions) == 0 && (adopt == nil || adopt.Dots.IsEmpty() && adopt.Gone.IsEmpty() && adopt.Drop.IsEmpty()) {
 		return sum, nil // not worth a commit
 	}
 	err = h.db.submit(h.ctx, &request{raw: func(g *group) (result, fatal error) {
@@ -114,6 +117,13 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 		}
 		if sum, err = b.Apply(versions); err != nil {
 			return err, err
+		}
+		if adopt != nil && !adopt.Drop.IsEmpty() {
+			dropped, err := b.Drop(adopt.Drop, adopt.From)
+			if err != nil {
+				return err, err
+			}
+			sum.Dropped += dropped.Versions
 		}
 		if adopt != nil {
 			adopted, err := b.Adopt(adopt.Dots, adopt.Gone)

@@ -27,6 +27,7 @@ type Namespace struct {
 	replica *replica.Replica // reading is free, everything else is the committer's
 	rules   atomic.Pointer[ruleTable]
 	roots   rootCache
+	agreed  agreements
 	dropped atomic.Bool
 }
 

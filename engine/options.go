@@ -90,6 +90,13 @@ type Options struct {
 	// MaxDrift is how far ahead of this node's clock a stamp may be and still
 	// move it; 0 = 5 minutes.
 	MaxDrift time.Duration
+	// MaxAbsentDrop is how many keys a peer may make disappear in a day that it
+	// does not show as deleted (KERNEL K7); 0 = DefaultMaxAbsentDrop, < 0 = none.
+	// 5 % of the namespace are always allowed unless it is negative.
+	MaxAbsentDrop int
+	// BrakeQuorum is how many peers must claim the same for more to be allowed;
+	// 0 = DefaultBrakeQuorum, < 0 = no number is enough.
+	BrakeQuorum int
 	// SweepInterval between looks for expired versions; 0 = DefaultSweepInterval,
 	// < 0 = never.
 	SweepInterval time.Duration
@@ -131,6 +138,8 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&out.SweepInterval, DefaultSweepInterval)
 	setDefault(&out.Retention.Versions, DefaultKeepVersions)
 	setDefault(&out.Retention.Age, DefaultKeepFor)
+	setDefault(&out.MaxAbsentDrop, DefaultMaxAbsentDrop)
+	setDefault(&out.BrakeQuorum, DefaultBrakeQuorum)
 	setDefault(&out.MaxDrift, replica.DefaultMaxDrift)
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)

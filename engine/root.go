@@ -15,14 +15,33 @@ import (
 // 10 ms of work that nobody has to do twice, against one commit.
 const treeLag = 256
 
-// rootCache remembers the root of the last journal state it was asked for, and
-// the tiles that are worth storing.
+// rootCache remembers the root and the sketch of the last journal state they were
+// asked for, and what of them is worth storing.
 type rootCache struct {
 	mu      sync.Mutex
 	valid   bool
 	arrival uint64
 	root    merkle.Digest
 	update  *replica.TreeUpdate // nil if none is due
+
+	sketch *replica.Sketch // the newest that was asked for
+	due    bool            // it is worth storing
+}
+
+// sketchOf returns the sketch of a view.
+func (ns *Namespace) sketchOf(v *replica.View) (*replica.Sketch, error) {
+	c := &ns.roots
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := v.Sketch(c.sketch)
+	if err != nil {
+		return nil, err
+	}
+	if c.sketch == nil || s.Arrival > c.sketch.Arrival {
+		c.sketch = s
+		c.due = !ns.db.opts.ReadOnly && v.WorthStoring(s)
+	}
+	return s, nil
 }
 
 // rootOf returns the root of a view, bringing the index up to date in memory if
@@ -55,14 +74,18 @@ func (ns *Namespace) keepTree(v *replica.View, t *replica.Tree) {
 	}
 }
 
-// storeTree stores tiles that are worth it. No transaction may be open in this
-// goroutine: a commit may have to wait for it.
-func (ns *Namespace) storeTree(ctx context.Context) error {
-	ns.roots.mu.Lock()
-	u := ns.roots.update
-	ns.roots.update = nil
-	ns.roots.mu.Unlock()
-	if u == nil {
+// storeViews stores tiles and sketch if that is worth it. No transaction may be
+// open in this goroutine: a commit may have to wait for it.
+func (ns *Namespace) storeViews(ctx context.Context) error {
+	c := &ns.roots
+	c.mu.Lock()
+	u, s := c.update, c.sketch
+	if !c.due {
+		s = nil
+	}
+	c.update, c.due = nil, false
+	c.mu.Unlock()
+	if u == nil && s == nil {
 		return nil
 	}
 	return ns.db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
@@ -70,7 +93,12 @@ func (ns *Namespace) storeTree(ctx context.Context) error {
 		if err != nil {
 			return err, nil
 		}
-		err = b.StoreTree(u)
+		if u != nil {
+			err = b.StoreTree(u)
+		}
+		if s != nil && err == nil {
+			err = b.StoreSketch(s)
+		}
 		return err, err
 	}})
 }
@@ -93,7 +121,7 @@ func (ns *Namespace) State(ctx context.Context) (State, error) {
 		return err
 	})
 	if err == nil {
-		err = ns.storeTree(ctx)
+		err = ns.storeViews(ctx)
 	}
 	return out, err
 }

@@ -24,6 +24,9 @@ type SyncOptions struct {
 	// Live keeps the session open after the reconcile: both sides push what
 	// they commit, until ctx ends or the stream breaks.
 	Live bool
+	// ConfirmDrop lets this sync drop what the peer knows to be deleted however
+	// much it is (KERNEL K7): an operator has said that it is right.
+	ConfirmDrop bool
 	// OnReconciled, if not nil, is called once when the reconcile is done, from
 	// the session's goroutine.
 	OnReconciled func(SyncReport)
@@ -33,15 +36,19 @@ type SyncOptions struct {
 type NamespaceSync struct {
 	Name      string         `json:"name"`
 	Peer      crdt.ReplicaID `json:"-"`
-	Tier      string         `json:"tier"`     // "equal" (nothing to do) or "clocks"
+	Tier      string         `json:"tier"`     // the last that was needed: "equal" (nothing to do), "clocks", "sketch" or "tree"
 	Sent      int            `json:"sent"`     // versions
 	Received  int            `json:"received"` // versions
 	New       int            `json:"new"`      // of them, not known before
 	Conflicts int            `json:"conflicts"`
 	Repaired  int            `json:"repaired"`
-	Adopted   int            `json:"adopted"` // dots known to be dead since
-	Lost      int            `json:"lost"`    // versions of ours that are damaged
-	InSync    bool           `json:"in_sync"` // equal clocks and roots, proven
+	Adopted   int            `json:"adopted"`        // dots known to be dead since
+	Dropped   int            `json:"dropped"`        // live versions that the peer knew to be dead
+	Lost      int            `json:"lost"`           // versions of ours that are damaged
+	Missing   int            `json:"missing"`        // versions that had vanished here without a word, and are back
+	Rounds    int            `json:"rounds"`         // comparisons by sketch or tree
+	Held      *session.Held  `json:"held,omitempty"` // removals that the brake holds back
+	InSync    bool           `json:"in_sync"`        // equal clocks and roots, proven
 	Root      [32]byte       `json:"-"`
 	Err       error          `json:"-"`
 }
@@ -84,7 +91,7 @@ func newSyncReport(r session.Report, took time.Duration) SyncReport {
 		out.Namespaces = append(out.Namespaces, NamespaceSync{
 			Name: n.Name, Peer: n.Peer, Tier: n.Tier, Sent: n.Sent, Received: n.Received,
 			New: n.Applied.New, Conflicts: n.Applied.Conflicts, Repaired: n.Applied.Repaired,
-			Adopted: n.Applied.Adopted, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
+			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Missing: n.Missing, Rounds: n.Rounds, Held: n.Held, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
 		})
 		out.InSync = out.InSync && n.InSync
 	}

@@ -17,6 +17,7 @@ type Applied struct {
 	Conflicts int // new versions that stand beside others of their key
 	Forks     int // dots that were used for two versions (KERNEL K2 (1)): an alarm
 	Adopted   int // dots taken over as dead
+	Dropped   int // live versions dropped on the peer's claim
 }
 
 // Add sums counts.
@@ -27,6 +28,7 @@ func (a *Applied) Add(o Applied) {
 	a.Conflicts += o.Conflicts
 	a.Forks += o.Forks
 	a.Adopted += o.Adopted
+	a.Dropped += o.Dropped
 }
 
 // Apply takes in versions from outside (KERNEL K2). Versions that are live or
@@ -107,8 +109,13 @@ func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
 	mine := rec.version
 	theirs, ours := v.Digest(), mine.Digest()
 	if theirs == ours {
-		sum.Known++
-		return true, nil
+		held, err := b.holds(v.Dot, r.ids.byID[v.Dot.Replica], arrival)
+		if err != nil || held {
+			sum.Known++
+			return true, err
+		}
+		sum.Repaired++ // the head has lost it
+		return false, b.evict(v.Key, v.Dot)
 	}
 	sum.Forks++
 	if bytes.Compare(theirs[:], ours[:]) > 0 {

@@ -306,19 +306,3 @@ func (b *Batch) putSet(kind byte, r crdt.ReplicaID, s crdt.SeqSet) error {
 	}
 	return b.meta.Put(key, seal(crdt.AppendSeqSet(nil, s), 0, key))
 }
-
-// Local returns a record of this node alone: not replicated, not part of the
-// root, but committed together with the versions of its batch. nil if there is
-// none.
-func (b *Batch) Local(key []byte) ([]byte, error) {
-	v := b.tx.Bucket(b.names.local).Get(key)
-	if v == nil {
-		return nil, nil
-	}
-	return unseal(v, key, "local record", uint64(len(v)))
-}
-
-// SetLocal writes such a record.
-func (b *Batch) SetLocal(key, value []byte) error {
-	return b.tx.Bucket(b.names.local).Put(key, seal(slices.Clone(value), 0, key))
-}

@@ -2,10 +2,12 @@ package session
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"iter"
 
 	"bzzz/crdt"
 	"bzzz/engine/replica"
+	"bzzz/internal/errs"
 )
 
 // Host is a session's own node. Its methods may block; the session calls them
@@ -19,9 +21,17 @@ type Host interface {
 	// Snapshot returns the namespace's durable state of this moment, to be
 	// released by the caller.
 	Snapshot(namespace string) (Snapshot, error)
-	// Apply takes versions in and then, if adopt is not nil, adopts those dots
-	// and gone marks, all in one transaction that is durable on return.
+	// Apply takes versions in and then, if adopt is not nil, drops what it claims
+	// and adopts its dots and gone marks, all in one transaction that is durable
+	// on return.
 	Apply(namespace string, versions []*crdt.Version, adopt *Adoption) (replica.Applied, error)
+	// MayDrop decides whether live versions may be dropped because a peer knows
+	// them to be dead (KERNEL K7). If not it says what is held back.
+	// The peer is named by its journal's id.
+	MayDrop(namespace string, peer [16]byte, claim crdt.Clock) (*Held, error)
+	// Agreed is told that a peer has been proven to hold the same. A peer that
+	// was equal from the start has not named itself: it is zero.
+	Agreed(namespace string, peer [16]byte, root [32]byte) error
 	// Lost is told of versions that damage has taken from this node.
 	Lost(namespace string, dots crdt.Clock)
 	// Epoch changes whenever the node restarts.
@@ -29,7 +39,28 @@ type Host interface {
 }
 
 // Adoption is what may be adopted after a complete stream.
-type Adoption struct{ Dots, Gone crdt.Clock }
+type Adoption struct {
+	Dots, Gone crdt.Clock
+	Drop       crdt.Clock     // live versions of ours that the peer knows to be dead
+	From       crdt.ReplicaID // the peer, if Drop is not empty
+}
+
+// Held is what the brake on removals holds back (KERNEL K7). It is an error
+// that matches ErrConflict: somebody has to decide.
+type Held struct {
+	Keys     int   `json:"keys"`
+	Versions int   `json:"versions"`
+	Bytes    int64 `json:"bytes"` // of keys and values
+}
+
+// Error says how much is held and how to release it.
+func (h *Held) Error() string {
+	return fmt.Sprintf("peer knows %d keys (%d versions, %d bytes) to be deleted, too many to drop unasked: sync with --confirm-drop if that is right",
+		h.Keys, h.Versions, h.Bytes)
+}
+
+// Unwrap returns ErrConflict.
+func (h *Held) Unwrap() error { return errs.ErrConflict }
 
 // Snapshot is a namespace's state at one moment.
 type Snapshot interface {
@@ -44,6 +75,15 @@ type Snapshot interface {
 	// Missing yields the live versions whose dots are not in have, and reports
 	// those that cannot be read.
 	Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error]
+	// Sketch and Tree are what comparisons work on.
+	Sketch() (*replica.Sketch, error)
+	Tree() (*replica.Tree, error)
+	// LiveDots returns the live versions of a stored key that are no tombstones.
+	LiveDots(key []byte) ([]crdt.Dot, error)
+	// NotHeld returns those of the given dots that are no live versions.
+	NotHeld(dots crdt.Clock) (crdt.Clock, error)
+	// Unknown returns the dots that damage has taken.
+	Unknown() crdt.Clock
 	// Tail reads the journal after an arrival: see replica.View.
 	Tail(after uint64, limit int, change func(replica.Change) error, seen func(crdt.Dot), adopted func(crdt.Clock)) (uint64, error)
 	// DeadWithin returns those of the given dots that are known to be dead.

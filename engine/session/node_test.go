@@ -332,6 +332,13 @@ func (n *node) applyAll(name string, versions []*crdt.Version, a *Adoption) (sum
 		if sum, err = b.Apply(versions); err != nil {
 			return err
 		}
+		if a != nil && !a.Drop.IsEmpty() {
+			dropped, err := b.Drop(a.Drop, a.From)
+			if err != nil {
+				return err
+			}
+			sum.Dropped += dropped.Versions
+		}
 		if a != nil {
 			adopted, err := b.Adopt(a.Dots, a.Gone)
 			if err != nil {
@@ -345,6 +352,26 @@ func (n *node) applyAll(name string, versions []*crdt.Version, a *Adoption) (sum
 		return nil
 	})
 	return sum, err
+}
+
+func (n *node) MayDrop(name string, _ [16]byte, claim crdt.Clock) (*Held, error) {
+	var held Held
+	err := n.kv.View(func(tx store.Tx) error {
+		v, err := n.spaces[name].View(tx)
+		if err == nil {
+			held.Keys, held.Versions, held.Bytes, err = v.ClaimSize(claim)
+		}
+		return err
+	})
+	if err != nil || held.Keys <= n.brake {
+		return nil, err
+	}
+	return &held, nil
+}
+
+func (n *node) Agreed(string, [16]byte, [32]byte) error {
+	n.agreed++
+	return nil
 }
 
 func (n *node) Lost(name string, dots crdt.Clock) {
@@ -363,6 +390,7 @@ type snapshot struct {
 func (s *snapshot) Self() crdt.ReplicaID    { return s.self }
 func (s *snapshot) Keys() uint64            { return s.Counts().Keys }
 func (s *snapshot) Root() ([32]byte, error) { return s.View.Root() }
+func (s *snapshot) Sketch() (*replica.Sketch, error) { return s.View.Sketch(nil) }
 func (s *snapshot) Err() error              { return s.snap.Err() }
 func (s *snapshot) Release()                { s.snap.Release() }
 

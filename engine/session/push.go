@@ -25,6 +25,11 @@ func (sp *space) pumpTail() (bool, error) {
 	sp.notified = false
 	more := false
 	err := sp.withSnapshot(func(snap Snapshot) error {
+		sp.seek(snap)
+		if !sp.asked.IsEmpty() {
+			more = true
+			return sp.pushAsked(snap)
+		}
 		if snap.Arrival() <= sp.cursor {
 			return nil
 		}
@@ -51,16 +56,63 @@ func (sp *space) pumpTail() (bool, error) {
 			}
 			sp.report.Sent++
 		}
-		sp.flush(sp.number)
 		sp.has.Merge(adopt)
-		m := wire.Done{NS: sp.index, Number: sp.number, Batches: s.enc.Batches(), Adopt: adopt, Gone: snap.Gone()}
-		s.send(wire.TypeDone, m.Append(nil, s.cfg.Zstd))
-		sp.number++
-		sp.report.Pushes++
+		sp.endPush(adopt, snap.Gone())
 		return nil
 	})
 	sp.notified = sp.notified || more
 	return more, err
+}
+
+// endPush sends what the encoder holds and the end of the push.
+func (sp *space) endPush(adopt, gone crdt.Clock) {
+	s := sp.s
+	sp.flush(sp.number)
+	m := wire.Done{NS: sp.index, Number: sp.number, Batches: s.enc.Batches(), Adopt: adopt, Gone: gone}
+	s.send(wire.TypeDone, m.Append(nil, s.cfg.Zstd))
+	sp.number++
+	sp.report.Pushes++
+}
+
+// seek asks the peer for what damage has taken since it was last asked.
+func (sp *space) seek(snap Snapshot) {
+	lost := snap.Unknown().Minus(sp.sought)
+	if lost.IsEmpty() {
+		return
+	}
+	sp.sought.Merge(lost)
+	sp.s.send(wire.TypeFix, wire.Fix{NS: sp.index, Want: lost, Dead: crdt.NewClock()}.Append(nil, sp.s.cfg.Zstd))
+}
+
+// pushAsked pushes live versions that the peer has asked for, some at a time.
+func (sp *space) pushAsked(snap Snapshot) error {
+	s := sp.s
+	var size weight
+	sent := crdt.NewClock()
+	for v, err := range snap.Missing(snap.Clock().Minus(sp.asked), func(crdt.Dot) {}) {
+		if err != nil {
+			return err
+		}
+		if !sp.asked.Has(v.Dot) {
+			continue // lost here too, and not asked for
+		}
+		if size.add(v); !sent.IsEmpty() && size.memory >= s.sizes.memory {
+			break
+		}
+		if !s.enc.Add(v) {
+			sp.flush(sp.number)
+			s.enc.Add(v)
+		}
+		sent.Add(v.Dot)
+		sp.report.Sent++
+	}
+	if sent.IsEmpty() {
+		sp.asked = crdt.NewClock() // no more of it is here
+		return nil
+	}
+	sp.asked = sp.asked.Minus(sent)
+	sp.endPush(crdt.NewClock(), crdt.NewClock())
+	return nil
 }
 
 // push is a stretch of the journal.

@@ -18,12 +18,15 @@ type Traffic struct {
 type NamespaceReport struct {
 	Name     string
 	Peer     crdt.ReplicaID // the id the peer writes under; zero if equal at once
-	Tier     string         // "equal" or "clocks"
+	Tier     string         // the last that was needed: "equal", "clocks", "sketch" or "tree"
 	Sent     int            // versions
 	Received int            // versions
 	Applied  replica.Applied
-	Lost     int // versions of ours that damage has taken
-	Pushes   int // live pushes sent
+	Lost     int   // versions of ours that damage has taken
+	Missing  int   // versions of the peer's that should have been here, and are again
+	Rounds   int   // comparisons
+	Held     *Held // removals that the brake holds back
+	Pushes   int   // live pushes sent
 	InSync   bool
 	Root     [32]byte // proven equal if InSync
 	Err      error    // why the namespace was refused or does not agree

@@ -59,7 +59,7 @@ type Config struct {
 	Initiator  bool
 	Namespaces []string // of the initiator; nil = all, and those the peer has besides
 	Live       bool     // go on pushing after the reconcile
-	Salt       [8]byte  // random; of the initiator
+	Salt       [8]byte  // random
 	Zstd       *wire.Zstd
 }
 
@@ -84,13 +84,15 @@ type Session struct {
 	err      error // why the session is over
 	report   Report
 	heard    bool // something arrived since we last sent: the next send is a turn
+	own      [8]byte
+	salts    uint64 // made of own
 }
 
 // New returns a session that has not started.
 func New(cfg Config, host Host) *Session {
 	return &Session{
 		cfg: cfg, sizes: defaultSizes(), host: host, enc: wire.NewEncoder(cfg.Zstd), dec: wire.NewDecoder(cfg.Zstd),
-		credit: window, report: Report{Frames: map[string]Traffic{}},
+		credit: window, report: Report{Frames: map[string]Traffic{}}, own: cfg.Salt,
 	}
 }
 
@@ -132,7 +134,8 @@ func (s *Session) addSpace(name string) (*space, error) {
 	if slices.ContainsFunc(s.spaces, func(sp *space) bool { return sp.name == name }) {
 		return nil, fmt.Errorf("namespace %q named twice: %w", name, errs.ErrInvalid)
 	}
-	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name}}
+	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name},
+		asked: crdt.NewClock(), sought: crdt.NewClock()}
 	s.spaces = append(s.spaces, sp)
 	return sp, nil
 }
@@ -195,6 +198,18 @@ func (s *Session) receive(f wire.Frame) error {
 		return s.onDone(f.Payload)
 	case wire.TypeCheck:
 		return s.onCheck(f.Payload)
+	case wire.TypeRepair:
+		return s.onRepair(f.Payload)
+	case wire.TypeCells:
+		return s.onCells(f.Payload)
+	case wire.TypeMore:
+		return s.onMore(f.Payload)
+	case wire.TypeWalk:
+		return s.onWalk(f.Payload)
+	case wire.TypeOffer:
+		return s.onOffer(f.Payload)
+	case wire.TypeFix:
+		return s.onFix(f.Payload)
 	case wire.TypeCredit:
 		return s.onCredit(f.Payload)
 	case wire.TypeBye:
@@ -416,7 +431,7 @@ func (s *Session) Reconciled() bool {
 		if sp.phase != live && sp.phase != refused {
 			return false
 		}
-		if !sp.checked || sp.phase == live && !sp.checkSent {
+		if !sp.checked {
 			return false
 		}
 	}

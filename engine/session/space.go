@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"bzzz/crdt"
+	"bzzz/engine/replica"
 	"bzzz/engine/session/wire"
 	"bzzz/internal/errs"
 )
@@ -17,7 +18,9 @@ const (
 	opening    phase = iota // initiator: WELCOME has not arrived
 	awaitState              // the peer's clock has not arrived
 	reconcile               // both clocks are known, streams are under way
-	live                    // both streams are complete
+	checking                // both streams are complete, the peer's CHECK has not arrived
+	repairing               // live versions are compared
+	live                    // nothing is left to do but to push
 	refused                 // by either side; nothing moves
 )
 
@@ -32,13 +35,13 @@ type space struct {
 
 	// Sender. has is what the peer is known to have: what its clock said, what
 	// it sent, and what we sent it.
-	has       crdt.Clock
-	stream    *stream
-	cursor    uint64 // journal record up to which the peer has been served
-	number    uint64 // of the next DONE
-	sentDone  bool   // the first one
-	notified  bool   // the journal may have grown
-	checkSent bool
+	has      crdt.Clock
+	stream   *stream
+	cursor   uint64     // journal record up to which the peer has been served
+	number   uint64     // of the next DONE
+	sentDone bool       // that of the reconcile, or of the comparison under way
+	notified bool       // the journal may have grown
+	asked    crdt.Clock // what the peer wants again, having lost it
 
 	// Receiver.
 	shown   crdt.Clock // the clock we showed; adoption needs the peer's gone marks within it
@@ -46,9 +49,15 @@ type space struct {
 	held    weight // of pending
 	bytes   int64  // payload of pending batches, as far as it is not credited
 	expect  uint64
-	behind  bool // the peer's gone marks are beyond us: they are not ours to take
-	gotDone bool // the first one was applied
-	checked bool // the peer's state has been compared
+	behind  bool       // the peer's gone marks are beyond us: they are not ours to take
+	gotDone bool       // the peer's DONE of the same was applied
+	sought  crdt.Clock // what we lost and asked the peer for
+
+	mine, theirs *wire.Check // of the last reconcile or comparison
+	repair       *repair
+	rounds       int
+	journal      [16]byte // the peer's, zero until its STATE arrived
+	checked      bool     // the peer's state has been compared
 }
 
 // stream is a snapshot being sent.
@@ -59,12 +68,38 @@ type stream struct {
 	held *crdt.Version // did not fit into the last batch
 }
 
+// stop ends a stream and its snapshot.
 func (sp *space) stop() {
 	if sp.stream != nil {
 		sp.stream.stop()
 		sp.stream.snap.Release()
 		sp.stream = nil
 	}
+	if sp.repair != nil {
+		sp.repair.snap.Release()
+	}
+}
+
+// openStream begins to send what have lacks of a snapshot.
+func (sp *space) openStream(snap Snapshot, have crdt.Clock) {
+	st := &stream{snap: snap}
+	st.next, st.stop = iter.Pull2(snap.Missing(have, func(crdt.Dot) {})) // finishStream finds what is lost
+	sp.stream = st
+}
+
+// rootOf returns the root of a snapshot. Where damage keeps it from being
+// computed it is zero, that of nobody, and the version in question is noted.
+func (sp *space) rootOf(snap Snapshot) ([32]byte, error) {
+	root, err := snap.Root()
+	if !errors.Is(err, errs.ErrCorrupt) {
+		return root, err
+	}
+	sp.report.Err = err
+	var lost *replica.Damage
+	if errors.As(err, &lost) && lost.Dot.Seq != 0 {
+		sp.s.host.Lost(sp.name, crdt.ClockOf(lost.Dot.Replica, crdt.NewSeqSet(crdt.Interval{Lo: lost.Dot.Seq, Hi: lost.Dot.Seq})))
+	}
+	return [32]byte{}, nil
 }
 
 // withSnapshot calls fn with the current state.
@@ -111,8 +146,7 @@ func (sp *space) judge(e wire.Entry) (wire.Verdict, error) {
 		return wire.Verdict{}, err
 	}
 	if digest == e.Digest {
-		sp.agree()
-		return wire.Verdict{Code: wire.Equal, Proof: proof(digest)}, nil
+		return wire.Verdict{Code: wire.Equal, Proof: proof(digest)}, sp.agree()
 	}
 	sp.phase = awaitState
 	return wire.Verdict{Code: wire.Differs}, nil
@@ -125,7 +159,7 @@ func (sp *space) verdict(v wire.Verdict) error {
 		if v.Proof != proof(sp.digest) {
 			return fmt.Errorf("namespace %q: peer claims equality without proof: %w", sp.name, errs.ErrInvalid)
 		}
-		sp.agree()
+		return sp.agree()
 	case wire.Refused:
 		err := errs.Sentinel(v.Kind)
 		if err == nil {
@@ -140,11 +174,12 @@ func (sp *space) verdict(v wire.Verdict) error {
 
 // agree notes that both sides hold the same without having sent anything. What
 // was committed since the digest was taken is still to be pushed.
-func (sp *space) agree() {
+func (sp *space) agree() error {
 	sp.notified = true
 	sp.phase, sp.number, sp.expect = live, 1, 1
-	sp.sentDone, sp.gotDone, sp.checkSent, sp.checked = true, true, true, true
+	sp.checked = true
 	sp.report.InSync, sp.report.Tier = true, "equal"
+	return sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root)
 }
 
 func (sp *space) refuse(err error) {
@@ -158,8 +193,8 @@ func (sp *space) sendState() error {
 }
 
 func (sp *space) sendStateOf(snap Snapshot) error {
-	root, err := snap.Root()
-	if err != nil && !errors.Is(err, errs.ErrCorrupt) {
+	root, err := sp.rootOf(snap)
+	if err != nil {
 		return err
 	}
 	sp.shown = snap.Clock().Clone()
@@ -189,11 +224,10 @@ func (s *Session) onState(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{snap: snap}
-	st.next, st.stop = iter.Pull2(snap.Missing(m.Clock, func(crdt.Dot) {})) // finishStream finds what is lost
-	sp.phase, sp.stream = reconcile, st
+	sp.openStream(snap, m.Clock)
+	sp.phase = reconcile
 	sp.has, sp.cursor = m.Clock, snap.Arrival()
-	sp.report.Peer, sp.report.Tier = m.Node, "clocks"
+	sp.journal, sp.report.Peer, sp.report.Tier = m.Journal, m.Node, "clocks"
 	if s.cfg.Initiator {
 		return sp.sendStateOf(snap)
 	}
@@ -235,7 +269,7 @@ func (sp *space) pumpStream() (bool, error) {
 		sp.has.Add(v.Dot)
 		sp.report.Sent++
 	}
-	sp.flush(0)
+	sp.flush(sp.number)
 	return true, nil
 }
 
@@ -249,12 +283,12 @@ func (sp *space) flush(number uint64) {
 	sp.s.send(wire.TypeBatch, payload)
 }
 
-// finishStream ends the reconcile's stream: the receiver may adopt what the
-// snapshot knows to be dead. A dot of its clock that was neither sent nor is
-// known to be dead is damage here: nobody adopts it (KERNEL K3).
+// finishStream ends a stream: the receiver may adopt what the snapshot knows to
+// be dead. A dot of its clock that was neither sent nor is known to be dead is
+// damage here: nobody adopts it (KERNEL K3).
 func (sp *space) finishStream() error {
 	st := sp.stream
-	sp.flush(0)
+	sp.flush(sp.number)
 	rest := st.snap.Clock().Minus(sp.has)
 	adopt, err := st.snap.DeadWithin(rest)
 	if err == nil {
@@ -268,34 +302,42 @@ func (sp *space) finishStream() error {
 		sp.report.Lost += int(lost.Count())
 	}
 	sp.has.Merge(adopt)
-	m := wire.Done{NS: sp.index, Number: 0, Batches: sp.s.enc.Batches(), Adopt: adopt, Gone: st.snap.Gone()}
+	m := wire.Done{NS: sp.index, Number: sp.number, Batches: sp.s.enc.Batches(), Adopt: adopt, Gone: st.snap.Gone()}
 	sp.s.send(wire.TypeDone, m.Append(nil, sp.s.cfg.Zstd))
 	sp.stop()
-	sp.sentDone, sp.number = true, 1
-	return sp.maybeLive()
+	sp.sentDone = true
+	sp.number++
+	if sp.phase == repairing {
+		return sp.endRepair()
+	}
+	return sp.endReconcile()
 }
 
-// maybeLive moves on once both streams are complete, and states our result.
-func (sp *space) maybeLive() error {
-	if !sp.sentDone || !sp.gotDone || sp.phase == live {
+// endReconcile states our result once both streams are complete.
+func (sp *space) endReconcile() error {
+	if !sp.sentDone || !sp.gotDone {
 		return nil
 	}
-	sp.phase, sp.notified = live, true
-	err := sp.withSnapshot(func(snap Snapshot) error {
-		root, err := snap.Root()
-		if errors.Is(err, errs.ErrCorrupt) {
-			root, err = [32]byte{}, nil // in sync with nobody
-		}
-		m := wire.Check{NS: sp.index, Root: root, Clock: clockDigest(snap.Clock(), snap.Gone())}
-		sp.s.send(wire.TypeCheck, m.Append(nil))
-		return err
-	})
-	sp.checkSent = true
-	return err
+	return sp.sendCheck()
 }
 
-// onCheck takes in what the peer has after the reconcile. The peer has our DONE
-// then, and we have had its own: both streams are complete.
+// sendCheck states what we have.
+func (sp *space) sendCheck() error {
+	sp.phase = checking
+	err := sp.withSnapshot(func(snap Snapshot) error {
+		root, err := sp.rootOf(snap)
+		sp.mine = &wire.Check{NS: sp.index, Root: root, Clock: clockDigest(snap.Clock(), snap.Gone()), Behind: sp.behind && sp.report.Held == nil}
+		sp.s.send(wire.TypeCheck, sp.mine.Append(nil))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return sp.settle()
+}
+
+// onCheck takes in what the peer has after a reconcile or comparison. The peer
+// has our DONE then, and we have had its own: both streams are complete.
 func (s *Session) onCheck(payload []byte) error {
 	m, err := wire.DecodeCheck(payload)
 	if err != nil {
@@ -305,33 +347,55 @@ func (s *Session) onCheck(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if sp.checked || sp.phase != live {
+	if sp.phase != checking || sp.theirs != nil {
 		return fmt.Errorf("CHECK of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
-	return sp.compare(m)
+	sp.theirs = &m
+	return sp.settle()
+}
+
+// settle decides, once both sides have stated what they have, whether that is
+// enough. Both come to the same answer, since both look at the same two
+// statements: a comparison is due where a clock was not to be adopted without
+// one, and where equal clocks have unequal roots, which is damage.
+func (sp *space) settle() error {
+	if sp.mine == nil || sp.theirs == nil {
+		return nil
+	}
+	mine, theirs := sp.mine, sp.theirs
+	sp.mine, sp.theirs = nil, nil
+	due := mine.Behind || theirs.Behind || mine.Clock == theirs.Clock && mine.Root != theirs.Root
+	if due && sp.rounds < maxRounds {
+		return sp.startRepair()
+	}
+	sp.phase, sp.notified, sp.checked = live, true, true
+	return sp.compare(*theirs)
 }
 
 // compare tells whether both sides agree now: equal clocks and roots prove it,
-// unequal roots at equal clocks are damage.
+// unequal roots at equal clocks are damage that no comparison could heal.
 func (sp *space) compare(m wire.Check) error {
-	sp.checked = true
-	return sp.withSnapshot(func(snap Snapshot) error {
-		root, err := snap.Root()
-		if err != nil {
-			if errors.Is(err, errs.ErrCorrupt) {
-				sp.report.Err = err
-				return nil
-			}
+	err := sp.withSnapshot(func(snap Snapshot) error {
+		root, err := sp.rootOf(snap)
+		if err != nil || root == [32]byte{} {
 			return err
 		}
 		sameClock := m.Clock == clockDigest(snap.Clock(), snap.Gone())
 		sp.report.Root = root
 		sp.report.InSync = sameClock && m.Root == root
-		if sameClock && m.Root != root {
+		switch {
+		case sp.report.Held != nil:
+			sp.report.Err = sp.report.Held
+		case sameClock && m.Root != root:
 			sp.report.Err = fmt.Errorf("equal clocks with unequal roots: %w", errs.ErrCorrupt)
 		}
 		return nil
 	})
+	if err == nil && sp.report.InSync {
+		sp.report.Err = nil
+		err = sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root)
+	}
+	return err
 }
 
 // onBatch gathers versions; a reconcile applies them in bounded transactions,
@@ -354,20 +418,29 @@ func (s *Session) onBatch(payload []byte) error {
 	}
 	sp.bytes += int64(len(payload))
 	switch {
-	case b.Number == 0 && (sp.bytes >= s.sizes.apply || sp.held.memory >= s.sizes.applyMemory):
+	case sp.phase != live && (sp.bytes >= s.sizes.apply || sp.held.memory >= s.sizes.applyMemory):
 		return sp.apply(nil)
 	case sp.held.content > s.sizes.push || sp.held.memory > s.sizes.pushMemory:
 		return fmt.Errorf("push of %d bytes to %q (at most %d): %w", sp.held.memory, sp.name, s.sizes.push, errs.ErrTooLarge)
-	case b.Number > 0 && sp.bytes >= window/2:
+	case sp.phase == live && sp.bytes >= window/2:
 		sp.credit() // it cannot be applied in part: let the rest of the push come
 	}
 	return nil
 }
 
 // due reports whether a frame of the peer's stream may come now: stream 0 is
-// the reconcile, the others are pushes, one after the other and only after it.
+// the reconcile, then one of each comparison, the others are pushes.
 func (sp *space) due(number uint64) bool {
-	return number == sp.expect && (sp.phase == live && number > 0 || sp.phase == reconcile && number == 0)
+	if number != sp.expect || sp.gotDone && sp.phase != live {
+		return false
+	}
+	switch sp.phase {
+	case reconcile, live:
+		return true
+	case repairing:
+		return sp.repair.fixed && sp.repair.gotFix
+	}
+	return false
 }
 
 // weight is what versions weigh: their keys and values, and their memory.
@@ -428,14 +501,18 @@ func (s *Session) onDone(payload []byte) error {
 	if got := s.dec.Batches(); m.Batches != got {
 		return fmt.Errorf("DONE of stream %d of %q after batch %d, %d arrived: %w", m.Number, sp.name, m.Batches, got, errs.ErrInvalid)
 	}
-	adopt := &Adoption{m.Adopt, m.Gone}
+	adopt := &Adoption{Dots: m.Adopt, Gone: m.Gone}
 	switch {
-	case m.Number == 0 && !covers(sp.shown, m.Gone):
+	case sp.phase == repairing && sp.repair.damaged:
+		adopt = nil
+	case sp.phase == repairing:
+		adopt.Drop, adopt.From = sp.repair.dead, sp.report.Peer
+		sp.behind = false
+	case sp.phase == reconcile && !covers(sp.shown, m.Gone):
 		// The peer collected tombstones that we have not seen: what they
 		// covered must be compared key by key before its clock means anything
 		// to us (K4).
 		adopt, sp.behind = nil, true
-		sp.report.Err = fmt.Errorf("peer collected deletes this node has not seen: %w", errs.ErrUnsupported)
 	case sp.behind:
 		adopt.Gone = crdt.NewClock() // a push stands for its own dots only
 	}
@@ -444,9 +521,13 @@ func (s *Session) onDone(payload []byte) error {
 	}
 	sp.has.Merge(m.Adopt)
 	sp.expect++
-	if m.Number == 0 {
+	switch sp.phase {
+	case reconcile:
 		sp.gotDone = true
-		return sp.maybeLive()
+		return sp.endReconcile()
+	case repairing:
+		sp.gotDone = true
+		return sp.endRepair()
 	}
 	return nil
 }

@@ -11,17 +11,22 @@ const MaxMessage = 1 << 10
 
 // Check tells what a namespace looks like after all was applied.
 //
-//	CHECK = namespace number | root [32] | clock digest [16]
+//	CHECK = namespace number | root [32] | clock digest [16] | behind u8, 0 or 1
 type Check struct {
-	NS    uint64
-	Root  [32]byte
-	Clock [16]byte // digest of the clock
+	NS     uint64
+	Root   [32]byte
+	Clock  [16]byte // digest of clock and gone marks
+	Behind bool     // the sender needs a comparison before it may adopt the other's clock (KERNEL K4)
 }
 
 // Append appends the payload.
 func (m Check) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, m.NS)
-	return append(append(dst, m.Root[:]...), m.Clock[:]...)
+	dst = append(append(dst, m.Root[:]...), m.Clock[:]...)
+	if m.Behind {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
 }
 
 // DecodeCheck reads what Append appended.
@@ -30,6 +35,13 @@ func DecodeCheck(payload []byte) (Check, error) {
 	m := Check{NS: c.uvarint()}
 	c.fill(m.Root[:])
 	c.fill(m.Clock[:])
+	switch c.u8() {
+	case 0:
+	case 1:
+		m.Behind = true
+	default:
+		c.fail("neither behind nor not")
+	}
 	return m, c.end("check")
 }
 

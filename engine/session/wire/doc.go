@@ -20,6 +20,12 @@
 //	 9 OPEN     Open            namespaces added after WELCOME
 //	10 BUNDLE   Bundle          header of a bundle file
 //	11 HISTORY  Encoder.Flush   versions that only go into the journal
+//	12 REPAIR   Repair          opens a comparison of the live versions
+//	13 CELLS    Part            cells of a sketch
+//	14 MORE     More            asks for cells
+//	15 WALK     Part            a message of the walk of the tree
+//	16 OFFER    Offer           live versions that the other side may lack
+//	17 FIX      Fix             which of them are wanted, and which are dead
 //	64 PING     -               the sender is alive; empty
 //
 // Numbers are unsigned varints (LEB128) in their shortest form, fixed-size

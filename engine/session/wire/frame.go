@@ -40,13 +40,21 @@ const (
 	TypeOpen    Type = 9
 	TypeBundle  Type = 10
 	TypeHistory Type = 11
+	TypeRepair  Type = 12
+	TypeCells   Type = 13
+	TypeMore    Type = 14
+	TypeWalk    Type = 15
+	TypeOffer   Type = 16
+	TypeFix     Type = 17
 
 	FirstOptional Type = 64
 	TypePing      Type = 64 // empty: the sender is alive
 )
 
 // typeNames is indexed by Type.
-var typeNames = [...]string{"", "HELLO", "WELCOME", "STATE", "BATCH", "DONE", "CHECK", "CREDIT", "BYE", "OPEN", "BUNDLE", "HISTORY"}
+var typeNames = [...]string{
+	"", "HELLO", "WELCOME", "STATE", "BATCH", "DONE", "CHECK", "CREDIT", "BYE", "OPEN", "BUNDLE", "HISTORY", "REPAIR", "CELLS", "MORE", "WALK", "OFFER", "FIX",
+}
 
 // String returns the type's name, "type(n)" for one this build does not know.
 func (t Type) String() string {
@@ -70,7 +78,7 @@ func (t Type) Optional() bool { return t >= FirstOptional }
 // versions or clocks, else MaxControl.
 func (t Type) Cap() int {
 	switch t {
-	case TypeState, TypeBatch, TypeDone, TypeBundle, TypeHistory:
+	case TypeState, TypeBatch, TypeDone, TypeBundle, TypeHistory, TypeOffer, TypeFix:
 		return MaxData
 	}
 	return MaxControl

@@ -52,6 +52,21 @@ func recode(typ Type, p []byte, z *Zstd, d *Decoder) ([]byte, error) {
 	case TypeBundle:
 		m, err := DecodeBundle(p, z)
 		return m.Append(nil, z), err
+	case TypeRepair:
+		m, err := DecodeRepair(p)
+		return m.Append(nil), err
+	case TypeMore:
+		m, err := DecodeMore(p)
+		return m.Append(nil), err
+	case TypeCells, TypeWalk:
+		m, err := DecodePart(p)
+		return m.Append(nil), err
+	case TypeOffer:
+		m, err := DecodeOffer(p, z)
+		return m.Append(nil, z), err
+	case TypeFix:
+		m, err := DecodeFix(p, z)
+		return m.Append(nil, z), err
 	case TypeBatch, TypeHistory:
 		b, err := d.Decode(p)
 		if err != nil {
@@ -103,7 +118,7 @@ func samples(z *Zstd) map[string]sample {
 	welcome := Welcome{Proto: 1, Caps: 3, Verdicts: []Verdict{
 		{Code: Equal, Proof: hello.Salt}, {Code: Differs}, {Code: Refused, Kind: errs.KindReadOnly},
 	}, Extra: []string{"logs", "späße"}}
-	check := Check{NS: 1, Root: sampleSnapshot().Root}
+	check := Check{NS: 1, Root: sampleSnapshot().Root, Behind: true}
 	e := NewEncoder(z)
 	for _, v := range sampleVersions() {
 		e.Add(&v)
@@ -121,6 +136,12 @@ func samples(z *Zstd) map[string]sample {
 		"credit":  {TypeCredit, Credit{4 << 20}.Append(nil)},
 		"bye":     {TypeBye, Bye{errs.KindUnsupported, "no common protocol"}.Append(nil)},
 		"bundle":  {TypeBundle, Bundle{"default", sampleClock(1), sampleSnapshot()}.Append(nil, z)},
+		"repair":  {TypeRepair, Repair{1, ModeSketch, hello.Salt, check.Root, 50_000, 24}.Append(nil)},
+		"cells":   {TypeCells, Part{1, []byte("cells")}.Append(nil)},
+		"more":    {TypeMore, More{1, 300}.Append(nil)},
+		"walk":    {TypeWalk, Part{1, nil}.Append(nil)},
+		"offer":   {TypeOffer, Offer{1, sampleClock(2)}.Append(nil, z)},
+		"fix":     {TypeFix, Fix{1, sampleClock(1), sampleClock(2)}.Append(nil, z)},
 	}
 }
 
@@ -128,7 +149,7 @@ func samples(z *Zstd) map[string]sample {
 // its frames begin.
 func sampleStream(z *Zstd) (stream []byte, bounds []int) {
 	all := samples(z)
-	for _, name := range []string{"bundle", "hello", "welcome", "open", "state", "batch", "done", "check", "credit", "bye"} {
+	for _, name := range []string{"bundle", "hello", "welcome", "open", "state", "batch", "done", "check", "credit", "repair", "cells", "more", "walk", "offer", "fix", "bye"} {
 		bounds = append(bounds, len(stream))
 		stream = AppendFrame(stream, all[name].typ, all[name].payload)
 	}
@@ -328,7 +349,14 @@ func TestStrict(t *testing.T) {
 		{"welcome: unknown verdict", TypeWelcome, cat(1, 0, 9), errs.ErrInvalid},
 		{"welcome: verdict after names", TypeWelcome, cat(1, 0, 4, 1, "a", 2), errs.ErrInvalid},
 		{"welcome: too many", TypeWelcome, cat(1, 0, bytes.Repeat([]byte{2}, 5000)), errs.ErrInvalid},
-		{"check: too long", TypeCheck, cat(0, zero[:49]), errs.ErrInvalid},
+		{"check: too long", TypeCheck, cat(0, zero[:48], 0, 0), errs.ErrInvalid},
+		{"check: half behind", TypeCheck, cat(0, zero[:48], 2), errs.ErrInvalid},
+		{"repair: unknown mode", TypeRepair, cat(0, 4, zero[:40], 0, 0), errs.ErrInvalid},
+		{"repair: cut short", TypeRepair, cat(0, 1, zero[:40], 0), errs.ErrInvalid},
+		{"more: empty", TypeMore, nil, errs.ErrInvalid},
+		{"cells: empty", TypeCells, nil, errs.ErrInvalid},
+		{"offer: clock missing", TypeOffer, cat(0, 0), errs.ErrInvalid},
+		{"fix: one clock", TypeFix, cat(0, 0, 0), errs.ErrInvalid},
 		{"credit: empty", TypeCredit, nil, errs.ErrInvalid},
 		{"bye: long", TypeBye, cat(0, bytes.Repeat([]byte("a"), 1025)), errs.ErrInvalid},
 		{"bye: escape", TypeBye, cat(0, "\x1b[2J"), errs.ErrInvalid},
