@@ -19,7 +19,9 @@ type EventType string
 const (
 	// EventPut: a version with a value joined its key's siblings.
 	EventPut EventType = "put"
-	// EventDelete: a delete joined its key's siblings.
+	// EventDelete: a delete joined its key's siblings, or a peer proved that what
+	// stood there is deleted (Version.CID is empty then: this node does not hold
+	// the delete itself).
 	EventDelete EventType = "delete"
 	// EventReset: the cursor could not be resumed here (it belongs to another
 	// journal, or records behind it were collected). What follows first is
@@ -175,6 +177,11 @@ func (w *Watcher) fill(ctx context.Context) (progress bool, err error) {
 	err = w.ns.fullView(ctx, func(v *replica.View) error {
 		var part queued
 		end, err := v.Tail(w.after, watchChunk, func(c replica.Change) error {
+			if c.Version == nil {
+				e, ok := w.eventAfterDrop(v, c.Dropped)
+				w.queue = append(w.queue, queued{event: e, silent: !ok, after: c.Arrival})
+				return nil
+			}
 			if e, ok := w.event(c.Version, c.Concurrent); ok {
 				part.event, part.silent = e, false
 			} else {
@@ -257,17 +264,43 @@ func (w *Watcher) endCatchUp() {
 
 // event describes a version, if it lies under the prefix.
 func (w *Watcher) event(v *crdt.Version, concurrent bool) (Event, bool) {
-	if !bytes.HasPrefix(v.Key, w.prefix) || bytes.HasPrefix(v.Key, systemPrefix) {
+	e, ok := w.eventOf(v.Key)
+	if !ok {
 		return Event{}, false
 	}
-	name, rest, err := crdt.SplitName(v.Key)
-	if err != nil {
-		return Event{}, false
-	}
-	e := Event{Type: EventPut, Key: bytes.Clone(name), Version: newVersion(v, true), Concurrent: concurrent}
+	e.Type, e.Version, e.Concurrent = EventPut, newVersion(v, true), concurrent
 	if v.Kind == crdt.Delete {
 		e.Type = EventDelete
 	}
+	return e, true
+}
+
+// eventAfterDrop describes what a key shows now that siblings of it were
+// dropped on a peer's claim. A key that cannot be read shows nothing: whoever
+// reads it is told of the damage.
+func (w *Watcher) eventAfterDrop(v *replica.View, key []byte) (Event, bool) {
+	siblings, err := v.Siblings(key)
+	if err != nil {
+		return Event{}, false
+	}
+	if sorted := siblings.Sorted(); len(sorted) > 0 { // deletes come last
+		return w.event(sorted[0], len(sorted.Live()) > 1)
+	}
+	e, ok := w.eventOf(key)
+	e.Type, e.Version = EventDelete, Version{Kind: crdt.Delete}
+	return e, ok
+}
+
+// eventOf describes the place that a stored key names, if it is to be reported.
+func (w *Watcher) eventOf(key []byte) (Event, bool) {
+	if !bytes.HasPrefix(key, w.prefix) || bytes.HasPrefix(key, systemPrefix) {
+		return Event{}, false
+	}
+	name, rest, err := crdt.SplitName(key)
+	if err != nil {
+		return Event{}, false
+	}
+	e := Event{Key: bytes.Clone(name)}
 	if mark, part, ok := crdt.SplitMark(rest); ok {
 		if mark == crdt.MarkListBind {
 			return Event{}, false // the list's own business

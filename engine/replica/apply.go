@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -235,17 +236,15 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 		}
 		b.dirty[id] = true
 	}
-	r.state.arrival++
-	rec := seal(fresh.Append([]byte{byte(RecordAdoption)}), 0, arrivalKey(r.state.arrival))
-	if err := b.journal.Put(arrivalKey(r.state.arrival), rec); err != nil {
-		return Applied{}, err
-	}
-	for _, id := range r.unknown.Replicas() {
-		if lost := r.unknown.Of(id); !fresh.Of(id).IsEmpty() {
-			r.unknown.Set(id, lost.Minus(fresh.Of(id)))
-			b.healed[id] = true
+	if lost := fresh.Meet(r.unknown); !lost.IsEmpty() {
+		if _, err := b.dropStray(lost, crdt.ReplicaID{}); err != nil {
+			return Applied{}, err
 		}
 	}
+	if err := b.appendDots(RecordAdoption, fresh); err != nil {
+		return Applied{}, err
+	}
+	b.found(fresh)
 	r.clock.Merge(fresh)
 	r.delta.dieAll(fresh)
 	return Applied{Adopted: int(fresh.Count())}, nil
@@ -264,15 +263,50 @@ func (b *Batch) raiseGone(gone crdt.Clock) error {
 	return nil
 }
 
-// decodeAdoption reads an adoption record: kind u8 | clock | crc32c u32.
-func decodeAdoption(b []byte, arrival uint64) (crdt.Clock, error) {
+// found takes dots out of the unknown ones; Finish writes the change.
+func (b *Batch) found(dots crdt.Clock) {
+	unknown := b.r.unknown
+	for _, id := range unknown.Replicas() {
+		if lost := unknown.Of(id); !dots.Of(id).IsEmpty() {
+			unknown.Set(id, lost.Minus(dots.Of(id)))
+			b.healed[id] = true
+		}
+	}
+}
+
+// appendDots appends a record of dots that became dead without a version: of
+// an adoption or a collection.
+//
+//	kind u8 | time u64 | clock | crc32c u32
+func (b *Batch) appendDots(kind RecordKind, dots crdt.Clock) error {
+	b.r.state.arrival++
+	key := arrivalKey(b.r.state.arrival)
+	rec := binary.BigEndian.AppendUint64([]byte{byte(kind)}, uint64(b.now))
+	return b.journal.Put(key, seal(dots.Append(rec), 0, key))
+}
+
+// adoption is a decoded record of an adoption or a collection.
+type adoption struct {
+	time crdt.HLC // of this node's clock when it was written
+	dots crdt.Clock
+}
+
+// decodeAdoption reads what appendDots wrote.
+func decodeAdoption(b []byte, arrival uint64) (adoption, error) {
 	body, err := unsealJournal(b, arrival)
 	if err != nil {
-		return crdt.Clock{}, err
+		return adoption{}, err
 	}
-	dots, rest, err := crdt.DecodeClock(body[1:])
+	rd := reader{b: body}
+	kind := RecordKind(rd.byte())
+	a := adoption{time: crdt.HLC(rd.u64())}
+	if rd.bad || kind != RecordAdoption && kind != RecordCollection {
+		return adoption{}, damaged("journal record", arrival, "malformed adoption or collection")
+	}
+	dots, rest, err := crdt.DecodeClock(rd.b)
 	if err != nil || len(rest) > 0 {
-		return crdt.Clock{}, damaged("journal record", arrival, "malformed adoption")
+		return adoption{}, damaged("journal record", arrival, "malformed adoption or collection")
 	}
-	return dots, nil
+	a.dots = dots
+	return a, nil
 }

@@ -19,15 +19,15 @@ func (b *Batch) readHead(key []byte) error {
 }
 
 // rebuildHead derives a key's head from the journal: whatever joined, less what
-// was replaced. Damaged records are passed over, their dots are neither live
-// nor dead then. O(journal).
+// is dead now, which hangs on the head for history's sake. Damaged records are
+// passed over, their dots are neither live nor dead then. O(journal).
 func (b *Batch) rebuildHead(key []byte) error {
 	h := &b.head
 	b.healing = true
 	h.siblings, h.orphans = h.siblings[:0], nil
 	c := b.journal.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if len(k) != 8 || recordKind(v) != RecordVersion {
+		if kind := recordKind(v); len(k) != 8 || kind != RecordVersion && kind != RecordBackfill {
 			continue
 		}
 		arrival := binary.BigEndian.Uint64(k)
@@ -35,7 +35,7 @@ func (b *Batch) rebuildHead(key []byte) error {
 		if err != nil || !bytes.Equal(rec.version.Key, key) {
 			continue
 		}
-		if rec.flags&flagDeadOnArrival != 0 {
+		if rec.flags&flagDeadOnArrival != 0 || rec.kind == RecordBackfill {
 			h.orphans = append(h.orphans, arrival)
 			continue
 		}
@@ -50,5 +50,18 @@ func (b *Batch) rebuildHead(key []byte) error {
 			arrival, id, rec.version.Dot.Seq, rec.version.Kind, [digestLen]byte(digest[:digestLen]),
 		})
 	}
+	standing := h.siblings[:0]
+	for _, s := range h.siblings {
+		dead, err := b.r.isDead(b.tx, b.dotOf(s)) // collected, or dropped on a claim
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		if dead {
+			h.orphans = append(h.orphans, s.arrival)
+		} else {
+			standing = append(standing, s)
+		}
+	}
+	h.siblings = standing
 	return nil
 }

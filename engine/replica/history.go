@@ -229,13 +229,16 @@ func (b *Batch) Collect(start []byte, keep Retention, limit int) (Collected, err
 // Change is one change of visible state that the journal holds.
 type Change struct {
 	Arrival    uint64
-	Version    *crdt.Version
-	Concurrent bool // others stood beside it when it joined
+	Version    *crdt.Version // that joined its key's siblings; nil if some were dropped on a claim
+	Concurrent bool          // others stood beside it when it joined
+	Dropped    []byte        // the stored key whose siblings were dropped on a claim
 }
 
 // Tail reads the journal after an arrival, in order, up to limit records. It
-// calls change for every version that joined its key's siblings, and seen for
-// every set of dots that became known. It returns the last arrival it read.
+// calls change for every version that joined its key's siblings and for every
+// key that lost some on a claim; seen for the dot of every version, right after
+// its change; and adopted for every set of dots that became known without their
+// versions. It returns the last arrival it read.
 // ErrNotRetained if records after that arrival were collected.
 func (v *View) Tail(after uint64, limit int, change func(Change) error, seen func(crdt.Dot), adopted func(crdt.Clock)) (uint64, error) {
 	if after < v.state.collected {
@@ -252,17 +255,30 @@ func (v *View) Tail(after uint64, limit int, change func(Change) error, seen fun
 				return after, err
 			}
 			if rec.flags&flagDeadOnArrival == 0 {
-				if err := change(Change{arrival, &rec.version, rec.flags&flagConcurrent != 0}); err != nil {
+				if err := change(Change{Arrival: arrival, Version: &rec.version, Concurrent: rec.flags&flagConcurrent != 0}); err != nil {
 					return after, err
 				}
 			}
 			seen(rec.version.Dot)
 		case RecordAdoption:
-			dots, err := decodeAdoption(b, arrival)
+			a, err := decodeAdoption(b, arrival)
 			if err != nil {
 				return after, err
 			}
-			adopted(dots)
+			adopted(a.dots)
+		case RecordDrop:
+			d, err := decodeDrop(b, arrival, v.ids)
+			if err != nil {
+				return after, err
+			}
+			if d.key != nil {
+				if err := change(Change{Arrival: arrival, Dropped: d.key}); err != nil {
+					return after, err
+				}
+			}
+			if !d.lost.IsEmpty() {
+				adopted(d.lost)
+			}
 		}
 		after = arrival
 	}

@@ -91,10 +91,11 @@ func mergeDots(old iter.Seq2[dotEntry, error], recent []dotEntry, run crdt.Inter
 	}
 }
 
-// liveDots yields the live dots of one replica within a run.
-func (v *View) liveDots(id uint32, run crdt.Interval) iter.Seq2[dotEntry, error] {
+// liveDots yields the live dots of one replica within a run, as the dots view
+// has them.
+func (rd *Reader) liveDots(id uint32, run crdt.Interval) iter.Seq2[dotEntry, error] {
 	return func(yield func(dotEntry, error) bool) {
-		bucket := v.tx.Bucket(v.names.dots)
+		bucket := rd.tx.Bucket(rd.names.dots)
 		c := bucket.Cursor()
 		first, last := run.Lo>>dotBlockBits, run.Hi>>dotBlockBits
 		for k, b := c.Seek(blockKey(id, first)); k != nil; k, b = c.Next() {

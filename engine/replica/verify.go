@@ -247,33 +247,46 @@ func (v *View) verifyJournal(report func(Problem), step func(int) error) (crdt.C
 		if v.journal.Get(k) == nil {
 			report(Problem{What: "journal record", Err: damaged("journal record", arrival, "found by walking, but not by its number")})
 		}
-		switch recordKind(b) {
-		case RecordAdoption:
-			d, err := decodeAdoption(b, arrival)
-			if err != nil {
-				report(Problem{What: "journal record", Err: err})
-			} else if arrival > v.state.mark {
-				died.Merge(d)
-			}
-		default:
-			rec, err := decodeVersionRecord(b, arrival, v.ids)
-			if err != nil {
-				report(Problem{What: "journal record", Err: err})
-				continue
-			}
-			if arrival <= v.state.mark {
-				continue
-			}
-			if rec.flags&flagDeadOnArrival != 0 {
-				died.Add(rec.version.Dot)
-			}
-			for _, s := range rec.replaced {
-				died.Add(crdt.Dot{Replica: v.ids.at(s.id), Seq: s.seq})
-			}
+		dots, err := v.diedBy(b, arrival)
+		if err != nil {
+			report(Problem{What: "journal record", Err: err})
+		} else if arrival > v.state.mark {
+			died.Merge(dots)
 		}
 	}
 	if want := v.state.arrival - v.state.removed; records != want {
 		report(Problem{What: "journal", Err: damaged("journal", v.state.arrival, fmt.Sprintf("%d records, want %d", records, want))})
+	}
+	return died, nil
+}
+
+// diedBy returns the dots that a journal record made dead. It checks the record.
+func (v *View) diedBy(b []byte, arrival uint64) (crdt.Clock, error) {
+	died := crdt.NewClock()
+	switch recordKind(b) {
+	case RecordAdoption, RecordCollection:
+		a, err := decodeAdoption(b, arrival)
+		return a.dots, err
+	case RecordDrop:
+		d, err := decodeDrop(b, arrival, v.ids)
+		if err != nil {
+			return died, err
+		}
+		for _, s := range d.versions {
+			died.Add(crdt.Dot{Replica: v.ids.at(s.id), Seq: s.seq})
+		}
+		died.Merge(d.lost)
+		return died, nil
+	}
+	rec, err := decodeVersionRecord(b, arrival, v.ids)
+	if err != nil || rec.kind == RecordBackfill { // its dot was dead before
+		return died, err
+	}
+	if rec.flags&flagDeadOnArrival != 0 {
+		died.Add(rec.version.Dot)
+	}
+	for _, s := range rec.replaced {
+		died.Add(crdt.Dot{Replica: v.ids.at(s.id), Seq: s.seq})
 	}
 	return died, nil
 }

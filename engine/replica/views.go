@@ -70,11 +70,15 @@ func replayDelta(journal store.Bucket, mark uint64, ids *idTable) (delta, error)
 			if rec, err := decodeVersionRecord(v, arrival, ids); err == nil {
 				d.version(ids, rec.version.Dot, arrival, rec.flags&flagDeadOnArrival != 0, rec.replaced)
 			}
-		case RecordAdoption:
-			if dots, err := decodeAdoption(v, arrival); err == nil {
-				d.dieAll(dots)
+		case RecordAdoption, RecordCollection:
+			if a, err := decodeAdoption(v, arrival); err == nil {
+				d.dieAll(a.dots)
 			}
-		case RecordBackfill, RecordDrop, RecordCollection:
+		case RecordDrop:
+			if drop, err := decodeDrop(v, arrival, ids); err == nil {
+				d.drop(ids, drop)
+			}
+		case RecordBackfill:
 		default:
 			if _, err := unsealJournal(v, arrival); err != nil {
 				continue
@@ -345,10 +349,15 @@ func (v *View) DeadWithin(dots crdt.Clock) (crdt.Clock, error) {
 	if err != nil {
 		return crdt.Clock{}, err
 	}
+	return v.deadWithin(dots, &d), nil
+}
+
+// deadWithin is DeadWithin for a delta that was replayed before.
+func (rd *Reader) deadWithin(dots crdt.Clock, d *delta) crdt.Clock {
 	out := dots.Meet(d.died)
-	bucket := v.tx.Bucket(v.names.dead)
+	bucket := rd.tx.Bucket(rd.names.dead)
 	c := bucket.Cursor()
-	for id, r := range v.ids.all() {
+	for id, r := range rd.ids.all() {
 		var dead crdt.SeqSet
 		next := uint64(0) // chunk
 		for _, run := range dots.Of(r).Runs() {
@@ -366,7 +375,7 @@ func (v *View) DeadWithin(dots crdt.Clock) (crdt.Clock, error) {
 		}
 		out.Merge(crdt.ClockOf(r, dead.Intersect(dots.Of(r))))
 	}
-	return out, nil
+	return out
 }
 
 // addRuns adds a bitmap's runs to a set.

@@ -130,6 +130,9 @@ var errFull = errors.New("push is full")
 func collectTail(snap Snapshot, after uint64, until sizes) (push, uint64, error) {
 	p := push{dots: crdt.NewClock()}
 	end, err := snap.Tail(after, math.MaxInt, func(c replica.Change) error {
+		if c.Version == nil {
+			return nil // dropped on a claim: nothing that a push could carry
+		}
 		if p.full(until) && !p.continues(c.Version, until) {
 			return errFull
 		}

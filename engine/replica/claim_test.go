@@ -1,0 +1,254 @@
+package replica
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"bzzz/crdt"
+	"bzzz/store"
+)
+
+// drop drops a claim in a batch of its own.
+func (n *node) drop(claim crdt.Clock) Dropped {
+	n.t.Helper()
+	var sum Dropped
+	n.must(n.batch(func(b *Batch) (err error) {
+		sum, err = b.Drop(claim, crdt.ReplicaID{9})
+		return err
+	}))
+	return sum
+}
+
+func dotsOf(versions ...*crdt.Version) crdt.Clock {
+	out := crdt.NewClock()
+	for _, v := range versions {
+		out.Add(v.Dot)
+	}
+	return out
+}
+
+// tail returns the stored keys that Tail reports as dropped, and the dots it
+// reports as known.
+func (n *node) tail() (dropped []string, adopted crdt.Clock) {
+	n.t.Helper()
+	adopted = crdt.NewClock()
+	n.view(func(v *View) {
+		_, err := v.Tail(v.Collected(), 1<<20, func(c Change) error {
+			if c.Version == nil {
+				dropped = append(dropped, string(c.Dropped))
+			}
+			return nil
+		}, func(crdt.Dot) {}, func(c crdt.Clock) { adopted.Merge(c) })
+		n.must(err)
+	})
+	return dropped, adopted
+}
+
+func (n *node) isDead(d crdt.Dot) (dead bool) {
+	n.t.Helper()
+	n.view(func(v *View) {
+		c, err := v.DeadWithin(crdt.ClockOf(d.Replica, crdt.NewSeqSet(crdt.Interval{Lo: d.Seq, Hi: d.Seq})))
+		n.must(err)
+		dead = c.Has(d)
+	})
+	return dead
+}
+
+func TestDropRemovesWhatIsLive(t *testing.T) {
+	t.Parallel()
+	for name, views := range map[string]bool{"in the delta": false, "in the views": true} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, 1)
+			x := n.write("x", crdt.Put, "to go")
+			old := n.write("y", crdt.Put, "superseded")
+			y := n.write("y", crdt.Delete, "")
+			z := n.write("z", crdt.Put, "stays")
+			unseen := crdt.Dot{Replica: crdt.ReplicaID{7}, Seq: 3}
+			n.must(n.batch(func(b *Batch) error { return b.Finish(views) }))
+
+			claim := dotsOf(x, y, old)
+			claim.Add(unseen)
+			n.view(func(v *View) {
+				keys, versions, size, err := v.ClaimSize(claim)
+				if err != nil || keys != 2 || versions != 2 || size != int64(len("x"+"to go"+"y")) {
+					t.Fatalf("claim of %d keys, %d versions, %d bytes, %v", keys, versions, size, err)
+				}
+			})
+			if got, want := n.drop(claim), (Dropped{Keys: 2, Versions: 2, Bytes: 7}); got != want {
+				t.Fatalf("dropped %+v, want %+v", got, want)
+			}
+			if c := n.clock(); c.Has(unseen) || c.Count() != 4 {
+				t.Fatal("a claim changed the clock")
+			}
+			if len(n.siblings("x"))+len(n.siblings("y")) > 0 || len(n.siblings("z")) != 1 {
+				t.Fatal("siblings are not those that the claim left")
+			}
+			n.view(func(v *View) {
+				if got, want := v.Counts(), (Counts{Keys: 1, Versions: 1, Journal: 6}); got != want {
+					t.Fatalf("counts %+v, want %+v", got, want)
+				}
+				if v.Gone().Of(y.Dot.Replica).Max() != y.Dot.Seq {
+					t.Fatal("the dropped tombstone left no gone mark")
+				}
+			})
+			for range 2 { // once from memory, once from the journal
+				if !n.isDead(x.Dot) || !n.isDead(y.Dot) || n.isDead(z.Dot) {
+					t.Fatal("dead is not what was dropped")
+				}
+				n.verify()
+				if got := n.apply(x, y, z); got.Known != 3 {
+					t.Fatalf("what was dropped came back: %+v", got)
+				}
+				n.reopen()
+			}
+			if got, _ := n.tail(); !slices.Equal(got, []string{"x", "y"}) {
+				t.Fatalf("dropped keys %q, want x and y", got)
+			}
+			if got := n.drop(claim); got != (Dropped{}) {
+				t.Fatalf("the same claim again dropped %+v", got)
+			}
+		})
+	}
+}
+
+// apply takes versions in, in a batch of their own.
+func (n *node) apply(versions ...*crdt.Version) (sum Applied) {
+	n.t.Helper()
+	n.must(n.batch(func(b *Batch) (err error) {
+		sum, err = b.Apply(versions)
+		return err
+	}))
+	return sum
+}
+
+func TestDropOfOneSiblingKeepsHistory(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t, 1), newNode(t, 2)
+	mine, theirs := a.write("k", crdt.Put, "a"), b.write("k", crdt.Put, "b")
+	a.apply(theirs)
+	a.drop(dotsOf(theirs))
+	if s := a.siblings("k"); len(s) != 1 || s[0].Dot != mine.Dot {
+		t.Fatalf("siblings %v, want the one that was not claimed", s)
+	}
+	a.view(func(v *View) {
+		h, err := v.History([]byte("k"))
+		if err != nil || len(h) != 2 {
+			t.Fatalf("history of %d versions, %v, want 2", len(h), err)
+		}
+		if v.Counts().Conflicts != 0 {
+			t.Fatal("still a conflict")
+		}
+	})
+	a.verify()
+}
+
+// damageRecord flips a byte of the journal record of a version.
+func (n *node) damageRecord(v *crdt.Version) {
+	n.t.Helper()
+	n.must(n.kv.Update(func(tx store.Tx) error {
+		journal := tx.Bucket(n.r.names.journal)
+		c := journal.Cursor()
+		for k, b := c.First(); k != nil; k, b = c.Next() {
+			rec, err := decodeVersionRecord(b, binaryKey(k), n.r.ids)
+			if err == nil && rec.version.Dot == v.Dot {
+				b = slices.Clone(b)
+				b[len(b)/2] ^= 1
+				return journal.Put(slices.Clone(k), b)
+			}
+		}
+		return errors.New("no such record")
+	}))
+}
+
+func binaryKey(k []byte) (n uint64) {
+	for _, x := range k {
+		n = n<<8 | uint64(x)
+	}
+	return n
+}
+
+// TestDropOfDamagedVersions: what damage took is dead once a peer proves it,
+// whether it was noted or not; a peer's adoption proves as much.
+func TestDropOfDamagedVersions(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(n *node, lost crdt.Clock){
+		"claimed, not noted": func(n *node, lost crdt.Clock) { n.drop(lost) },
+		"claimed, noted": func(n *node, lost crdt.Clock) {
+			n.must(n.batch(func(b *Batch) error { return b.MarkUnknown(lost) }))
+			if got := n.drop(lost); got.Lost != 1 || got.Keys != 1 {
+				n.t.Fatalf("dropped %+v, want one lost dot of one key", got)
+			}
+			if _, adopted := n.tail(); !adopted.Equal(lost) {
+				n.t.Fatal("Tail does not tell that the lost dot is known now")
+			}
+		},
+		"adopted": func(n *node, lost crdt.Clock) {
+			n.must(n.batch(func(b *Batch) error { return b.MarkUnknown(lost) }))
+			n.must(n.batch(func(b *Batch) error { _, err := b.Adopt(lost, crdt.NewClock()); return err }))
+		},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, 1)
+			lost := n.write("x", crdt.Put, "damaged")
+			n.write("y", crdt.Put, "stays")
+			n.damageRecord(lost)
+			way(n, dotsOf(lost))
+			if len(n.siblings("x")) != 0 || !n.isDead(lost.Dot) || !n.clock().Has(lost.Dot) {
+				t.Fatal("the damaged version is not dead")
+			}
+			n.verify()
+			n.reopen()
+			n.verify()
+		})
+	}
+}
+
+// TestDropSurvivesALostHead: the head of a key that lost a sibling on a claim is
+// derived again without it.
+func TestDropSurvivesALostHead(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.write("k", crdt.Put, "a")
+	theirs := b.write("k", crdt.Put, "b")
+	a.apply(theirs)
+	a.drop(dotsOf(theirs))
+	a.must(a.kv.Update(func(tx store.Tx) error {
+		return tx.Bucket(a.r.names.heads).Put([]byte("k"), []byte("damaged"))
+	}))
+	other := newNode(t, 3).write("k", crdt.Put, "c")
+	a.apply(other)
+	if s := a.siblings("k"); len(s) != 2 || slices.ContainsFunc(s, func(v *crdt.Version) bool { return v.Dot == theirs.Dot }) {
+		t.Fatalf("siblings %v, want what was there without what was dropped", s)
+	}
+}
+
+func FuzzDecodeDrop(f *testing.F) {
+	ids := newIDTable()
+	for i := range byte(3) {
+		if _, err := ids.add(crdt.ReplicaID{i + 1}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	d := drop{time: 5, peer: crdt.ReplicaID{2}, key: []byte("k"), versions: []superseded{{1, 7, 3}, {2, 1, 9}}, lost: crdt.NewClock()}
+	d.lost.AddRange(crdt.ReplicaID{3}, 2, 4)
+	f.Add(d.append(nil, 10), uint64(10))
+	f.Add((&drop{lost: crdt.NewClock()}).append(nil, 1), uint64(1))
+	f.Fuzz(func(t *testing.T, b []byte, arrival uint64) {
+		if len(b) > sumLen { // give the decoder what passes the sum, too
+			b = seal(slices.Clone(b[:len(b)-sumLen]), 0, arrivalKey(arrival))
+		}
+		d, err := decodeDrop(b, arrival, ids)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("error %v is not of the kind corrupt", err)
+			}
+			return
+		}
+		again, err := decodeDrop(d.append(nil, arrival), arrival, ids)
+		if err != nil || !slices.Equal(again.versions, d.versions) || string(again.key) != string(d.key) || !again.lost.Equal(d.lost) {
+			t.Fatalf("decoded %+v, then %+v, %v", d, again, err)
+		}
+	})
+}
