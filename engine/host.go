@@ -106,7 +106,7 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 	if len(versions) == 0 && (adopt == nil || adopt.Dots.IsEmpty() && adopt.Gone.IsEmpty() && adopt.Drop.IsEmpty()) {
 		return sum, nil // not worth a commit
 	}
-	err = h.db.submit(h.ctx, &request{raw: func(g *group) (result, fatal error) {
+	apply := &request{raw: func(g *group) (result, fatal error) {
 		// A dot used twice is resolved by writing one of its versions again.
 		if err := g.db.ensureSelf(g.tx); err != nil {
 			return err, err
@@ -124,6 +124,7 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 				return err, err
 			}
 			sum.Dropped += dropped.Versions
+			g.reloadRules(ns)
 		}
 		if adopt != nil {
 			adopted, err := b.Adopt(adopt.Dots, adopt.Gone)
@@ -139,7 +140,10 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 			}
 		}
 		return nil, nil
-	}})
+	}}
+	if err = h.db.submit(h.ctx, apply); errors.Is(err, replica.ErrForked) {
+		err = h.db.submit(h.ctx, apply) // under a fresh id
+	}
 	if err == nil && h.db.opts.Durability != DurableAlways && !h.db.opts.Memory {
 		err = h.db.kv.Sync()
 	}

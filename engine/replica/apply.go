@@ -119,6 +119,9 @@ func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
 		return false, b.evict(v.Key, v.Dot)
 	}
 	sum.Forks++
+	if v.Dot.Replica == r.self {
+		r.forked = true // somebody else writes under our id, or this store went back in time
+	}
 	if bytes.Compare(theirs[:], ours[:]) > 0 {
 		return true, nil // ours keeps the dot; its other holder writes theirs anew
 	}
@@ -130,8 +133,8 @@ func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
 // context.
 func (b *Batch) yieldDot(mine *crdt.Version) error {
 	r := b.r
-	if r.self.IsZero() {
-		return fmt.Errorf("dot %s used twice, and no replica id to write ours again: %w", mine.Dot, ErrConflict)
+	if r.self.IsZero() || r.forked {
+		return fmt.Errorf("dot %s used twice: %w", mine.Dot, ErrForked)
 	}
 	again := *mine
 	again.Key, again.Value = slices.Clone(mine.Key), slices.Clone(mine.Value)

@@ -29,23 +29,16 @@ func (v *View) NotHeld(dots crdt.Clock) (crdt.Clock, error) {
 	if err != nil {
 		return crdt.Clock{}, err
 	}
-	recent := d.byReplica()
 	held := crdt.NewClock()
-	for id, r := range v.ids.all() {
-		died := d.died.Of(r)
-		for _, run := range dots.Of(r).Runs() {
-			for e, err := range mergeDots(v.liveDots(uint32(id), run), recent[r], run, died) {
-				if err != nil {
-					return held, err
-				}
-				ok, err := v.holds(crdt.Dot{Replica: r, Seq: e.seq}, uint32(id), e.arrival)
-				if err != nil {
-					return held, err
-				}
-				if ok {
-					held.AddRange(r, e.seq, e.seq)
-				}
-			}
+	for e, err := range v.liveWithin(dots, &d) {
+		if err != nil {
+			return held, err
+		}
+		dot := crdt.Dot{Replica: v.ids.at(e.id), Seq: e.seq}
+		if ok, err := v.holds(dot, e.id, e.arrival); err != nil {
+			return held, err
+		} else if ok {
+			held.Add(dot)
 		}
 	}
 	return dots.Minus(held), v.Err()

@@ -22,6 +22,10 @@ var (
 	ErrUnsupported = errs.ErrUnsupported
 )
 
+// ErrForked: a version has to be written again, its dot being used for another
+// one, and our own id is in use elsewhere: SetSelf to a fresh one and apply again.
+var ErrForked = fmt.Errorf("own replica id is in use elsewhere: %w", ErrConflict)
+
 // Format is the number of the namespace's record formats; a store with another
 // one is refused.
 const Format = 1

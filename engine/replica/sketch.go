@@ -161,7 +161,12 @@ func (v *View) replaySketch(s *sketch.Sketch, after uint64) bool {
 
 // sketchRecord enters one journal record.
 func (v *View) sketchRecord(s *sketch.Sketch, m *items, b []byte, arrival uint64) bool {
-	if recordKind(b) != RecordVersion { // of dots that are not live, or of tombstones
+	switch recordKind(b) {
+	case RecordVersion:
+	case RecordDrop:
+		d, err := decodeDrop(b, arrival, v.ids)
+		return err == nil && d.lost.IsEmpty() && v.sketchRemoveAll(s, m, d.versions)
+	default: // of dots that are not live, or of tombstones
 		_, err := unsealJournal(b, arrival)
 		return err == nil
 	}
@@ -169,10 +174,8 @@ func (v *View) sketchRecord(s *sketch.Sketch, m *items, b []byte, arrival uint64
 	if err != nil || rec.flags&flagHealed != 0 {
 		return false
 	}
-	for _, old := range rec.replaced {
-		if !v.sketchRemove(s, m, old) {
-			return false
-		}
+	if !v.sketchRemoveAll(s, m, rec.replaced) {
+		return false
 	}
 	if rec.flags&flagDeadOnArrival == 0 && rec.version.Kind != crdt.Delete {
 		digest := rec.version.Digest()
@@ -181,15 +184,17 @@ func (v *View) sketchRecord(s *sketch.Sketch, m *items, b []byte, arrival uint64
 	return true
 }
 
-// sketchRemove takes out a version that is live no more.
-func (v *View) sketchRemove(s *sketch.Sketch, m *items, old superseded) bool {
-	rec, err := v.record(old.arrival)
-	if err != nil || rec.version.Dot != (crdt.Dot{Replica: v.ids.at(old.id), Seq: old.seq}) {
-		return false
-	}
-	if rec.version.Kind != crdt.Delete {
-		digest := rec.version.Digest()
-		s.Remove(m.of(old.id, old.seq, digest[:]))
+// sketchRemoveAll takes out versions that are live no more.
+func (v *View) sketchRemoveAll(s *sketch.Sketch, m *items, gone []superseded) bool {
+	for _, old := range gone {
+		rec, err := v.record(old.arrival)
+		if err != nil || rec.version.Dot != (crdt.Dot{Replica: v.ids.at(old.id), Seq: old.seq}) {
+			return false
+		}
+		if rec.version.Kind != crdt.Delete {
+			digest := rec.version.Digest()
+			s.Remove(m.of(old.id, old.seq, digest[:]))
+		}
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -28,14 +29,27 @@ type Tree struct {
 // live version that cannot be read and whose digest is needed is an error that
 // matches ErrCorrupt.
 func (v *View) Tree() (*Tree, error) {
-	t, err := v.storedTree()
+	return v.treeOf(v.leaves())
+}
+
+// LenientTree is Tree for a comparison with a peer: a version that cannot be read
+// gets a leaf that nobody else has, so that the comparison finds it missing
+// here. Its root is no proof of anything, and it must not be stored.
+func (v *View) LenientTree() (*Tree, error) {
+	l := v.leaves()
+	l.lenient = true
+	return v.treeOf(l)
+}
+
+func (v *View) treeOf(l *leaves) (*Tree, error) {
+	t, err := v.storedTree(l)
 	var lost *Damage
 	if err != nil && (!errors.Is(err, ErrCorrupt) || errors.As(err, &lost)) {
 		return nil, err
 	}
 	if t == nil || err != nil {
 		t = &Tree{view: v, over: merkle.NewOverlay(nil), rebuilt: true}
-		if t.Index, err = merkle.Rebuild(t.over, v.leaves(), v.state.arrival); err != nil {
+		if t.Index, err = merkle.Rebuild(t.over, l, v.state.arrival); err != nil {
 			return nil, err
 		}
 	}
@@ -44,10 +58,10 @@ func (v *View) Tree() (*Tree, error) {
 
 // storedTree returns the stored tiles brought to now, nil if there are none or
 // if that would cost more than to make them anew.
-func (v *View) storedTree() (*Tree, error) {
+func (v *View) storedTree(l *leaves) (*Tree, error) {
 	t := &Tree{view: v, over: merkle.NewOverlay(v.tx.Bucket(v.names.tree))}
 	var err error
-	if t.Index, err = merkle.Open(t.over, v.leaves()); err != nil {
+	if t.Index, err = merkle.Open(t.over, l); err != nil {
 		return nil, err
 	}
 	t.base = t.Watermark()
@@ -103,6 +117,12 @@ func recordKeys(b []byte, arrival uint64, ids *idTable) ([][]byte, error) {
 			return nil, err
 		}
 		return [][]byte{rec.version.Key}, nil
+	case RecordDrop:
+		d, err := decodeDrop(b, arrival, ids)
+		if err != nil || d.key == nil {
+			return nil, err
+		}
+		return [][]byte{d.key}, nil
 	default: // of dots that are not live, or tombstones
 		_, err := unsealJournal(b, arrival)
 		return nil, err
@@ -172,6 +192,7 @@ func (b *Batch) StoreTree(u *TreeUpdate) error {
 type leaves struct {
 	rd      *Reader
 	digests []merkle.Digest
+	lenient bool // damage gives a leaf of its own instead of an error
 }
 
 func (rd *Reader) leaves() *leaves {
@@ -207,6 +228,9 @@ func (l *leaves) Range(start, end []byte, fn func(key []byte, leaf merkle.Digest
 func (l *leaves) of(key, entry []byte) (leaf merkle.Digest, live bool, err error) {
 	h := &l.rd.head
 	if err := decodeHead(entry, key, h); err != nil {
+		if l.lenient {
+			return damagedLeaf(key, 0), true, nil
+		}
 		return leaf, false, &Damage{Err: err}
 	}
 	l.digests = l.digests[:0]
@@ -215,13 +239,22 @@ func (l *leaves) of(key, entry []byte) (leaf merkle.Digest, live bool, err error
 			continue
 		}
 		v, err := l.rd.load(key, s)
-		if err != nil {
+		switch {
+		case err == nil:
+			l.digests = append(l.digests, v.Digest())
+		case l.lenient && errors.Is(err, ErrCorrupt):
+			l.digests = append(l.digests, damagedLeaf(key, s.seq))
+		default:
 			return leaf, false, err
 		}
-		l.digests = append(l.digests, v.Digest())
 	}
 	if len(l.digests) == 0 {
 		return leaf, false, nil
 	}
 	return merkle.Leaf(l.digests), true, nil
+}
+
+// damagedLeaf is the digest of what is no version.
+func damagedLeaf(key []byte, seq uint64) merkle.Digest {
+	return sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte("damaged\x00"), key...), seq))
 }

@@ -163,7 +163,7 @@ func (sum *BundleSummary) done(payload []byte, head wire.Bundle, host Host, batc
 	if !knows {
 		return nil
 	}
-	applied, err := host.Apply(sum.Namespace, nil, &Adoption{m.Adopt, m.Gone})
+	applied, err := host.Apply(sum.Namespace, nil, &Adoption{Dots: m.Adopt, Gone: m.Gone})
 	sum.Applied.Add(applied)
 	sum.Complete = err == nil
 	return err

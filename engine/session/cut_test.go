@@ -136,7 +136,7 @@ func TestCutCatchesMutants(t *testing.T) {
 			return func(_, b *node) {
 				b.adopt = func(_ string, _ []*crdt.Version, d *Adoption) (*Adoption, error) {
 					if d == nil {
-						d = &Adoption{clock, crdt.NewClock()}
+						d = &Adoption{Dots: clock, Gone: crdt.NewClock()}
 					}
 					return d, nil
 				}

@@ -75,9 +75,9 @@ type Snapshot interface {
 	// Missing yields the live versions whose dots are not in have, and reports
 	// those that cannot be read.
 	Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error]
-	// Sketch and Tree are what comparisons work on.
+	// Sketch and LenientTree are what comparisons work on.
 	Sketch() (*replica.Sketch, error)
-	Tree() (*replica.Tree, error)
+	LenientTree() (*replica.Tree, error)
 	// LiveDots returns the live versions of a stored key that are no tombstones.
 	LiveDots(key []byte) ([]crdt.Dot, error)
 	// NotHeld returns those of the given dots that are no live versions.

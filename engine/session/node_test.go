@@ -39,6 +39,8 @@ type node struct {
 
 	refuse  map[string]error // of Accept
 	lost    int              // dots that Lost was told of
+	agreed  int              // proofs of agreement that Agreed was told of
+	brake   int              // keys that a claim may drop
 	applies int              // transactions
 	crashAt int              // the transaction that fails, from 1; 0: none
 	after   func()           // after every transaction
@@ -49,7 +51,7 @@ type node struct {
 var errCrash = errors.New("the node crashed")
 
 func newNode(w *world, id byte, names ...string) *node {
-	n := &node{w: w, id: id, kv: mem.New(), spaces: map[string]*replica.Replica{}, now: 1 << 30, epoch: 1}
+	n := &node{w: w, id: id, kv: mem.New(), spaces: map[string]*replica.Replica{}, now: 1 << 30, epoch: 1, brake: 1000}
 	for _, name := range names {
 		must(n.create(name))
 	}
@@ -321,6 +323,12 @@ func (n *node) Apply(name string, versions []*crdt.Version, a *Adoption) (replic
 		}
 	}
 	sum, err := n.applyAll(name, versions, a)
+	if errors.Is(err, replica.ErrForked) {
+		self := n.spaces[name].Self()
+		self[1]++
+		n.spaces[name].SetSelf(self)
+		sum, err = n.applyAll(name, versions, a)
+	}
 	if err == nil && n.after != nil {
 		n.after()
 	}
@@ -387,12 +395,12 @@ type snapshot struct {
 	listing *replica.View
 }
 
-func (s *snapshot) Self() crdt.ReplicaID    { return s.self }
-func (s *snapshot) Keys() uint64            { return s.Counts().Keys }
-func (s *snapshot) Root() ([32]byte, error) { return s.View.Root() }
+func (s *snapshot) Self() crdt.ReplicaID             { return s.self }
+func (s *snapshot) Keys() uint64                     { return s.Counts().Keys }
+func (s *snapshot) Root() ([32]byte, error)          { return s.View.Root() }
 func (s *snapshot) Sketch() (*replica.Sketch, error) { return s.View.Sketch(nil) }
-func (s *snapshot) Err() error              { return s.snap.Err() }
-func (s *snapshot) Release()                { s.snap.Release() }
+func (s *snapshot) Err() error                       { return s.snap.Err() }
+func (s *snapshot) Release()                         { s.snap.Release() }
 
 func (s *snapshot) Missing(have crdt.Clock, lost func(crdt.Dot)) versionSeq {
 	return s.listing.Missing(have, lost)

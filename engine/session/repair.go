@@ -167,6 +167,13 @@ func (sp *space) compareBy(m wire.Repair) error {
 		first, second = second, first
 	}
 	if r.mode == wire.ModeSketch {
+		if r.mine.Root == [32]byte{} || m.Root == [32]byte{} {
+			// Damage that the sketch does not see, which knows only the heads.
+			if initiator {
+				return sp.walkInstead()
+			}
+			return nil
+		}
 		sp.note("sketch")
 		if initiator {
 			return nil // cells are under way
@@ -182,7 +189,7 @@ func (sp *space) compareBy(m wire.Repair) error {
 		return sp.sendCells(m.Cells)
 	}
 	sp.note("tree")
-	tree, err := r.snap.Tree()
+	tree, err := r.snap.LenientTree()
 	if err != nil {
 		return err
 	}
@@ -192,7 +199,6 @@ func (sp *space) compareBy(m wire.Repair) error {
 	}
 	r.walk, err = walk.New(tree.Index, walk.Config{
 		Initiator: initiator, Salt: [16]byte(append(first[:], second[:]...)), Cut: cut,
-		Offer: sp.offerKey,
 	})
 	if err != nil || !initiator {
 		return err
@@ -259,11 +265,16 @@ func (s *Session) onCells(payload []byte) error {
 	}
 	err = sp.peel(m.Data)
 	if errors.Is(err, sketch.ErrGiveUp) || errors.Is(err, sketch.ErrInconsistent) {
-		// Too much differs, or the cells are no set's: the tree will tell.
-		r.mode, r.dec, r.answered, r.offer = wire.ModeWalk, nil, false, crdt.NewClock()
-		return sp.sendRepair()
+		return sp.walkInstead() // too much differs, or the cells are no set's
 	}
 	return err
+}
+
+// walkInstead begins the comparison anew, by the tree.
+func (sp *space) walkInstead() error {
+	r := sp.repair
+	r.mode, r.dec, r.answered, r.offer = wire.ModeWalk, nil, false, crdt.NewClock()
+	return sp.sendRepair()
 }
 
 // peel takes in cells and goes on from there.
@@ -323,6 +334,7 @@ func (sp *space) found() error {
 		return fmt.Errorf("item of an unknown replica: %w", sketch.ErrInconsistent)
 	}
 	r.offer = ours
+	r.want = ours.Meet(theirs) // used for two versions: the peer would say that it has them
 	sp.sendOffer()
 	return sp.sendFix(theirs, false)
 }
@@ -375,6 +387,14 @@ func (s *Session) onWalk(payload []byte) error {
 		return fmt.Errorf("WALK of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
 	out, done, err := r.walk.Receive(m.Data)
+	for key, err := range r.walk.Offers() {
+		if err != nil {
+			return err
+		}
+		if err := sp.offerKey(key); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -395,6 +415,10 @@ func (sp *space) offerKey(key []byte) error {
 		return nil
 	}
 	dots, err := r.snap.LiveDots(key)
+	if errors.Is(err, errs.ErrCorrupt) {
+		r.damaged = true // the peer's offer of this key will bring it back
+		return nil
+	}
 	for _, d := range dots {
 		r.offer.Add(d)
 	}
@@ -423,7 +447,9 @@ func (s *Session) onOffer(payload []byte) error {
 	if n := m.Dots.Count(); n > 2*maxOffer {
 		return fmt.Errorf("OFFER of %d versions of %q: %w", n, sp.name, errs.ErrTooLarge)
 	}
-	return sp.sendFix(m.Dots, true)
+	// At last everything is looked at again: a dot used for two versions is held
+	// by both sides.
+	return sp.sendFix(m.Dots, sp.repair.mode != wire.ModeCareful)
 }
 
 // sendFix sorts live versions of the peer into those that are wanted and those
@@ -473,7 +499,8 @@ func (s *Session) onFix(payload []byte) error {
 		return fmt.Errorf("FIX of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
 	r := sp.repair
-	r.gotFix, r.want = true, m.Want
+	r.gotFix = true
+	r.want.Merge(m.Want)
 	if !m.Dead.IsEmpty() {
 		held, err := s.host.MayDrop(sp.name, sp.journal, m.Dead)
 		if err != nil {

@@ -135,7 +135,7 @@ func (s *Session) addSpace(name string) (*space, error) {
 		return nil, fmt.Errorf("namespace %q named twice: %w", name, errs.ErrInvalid)
 	}
 	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name},
-		asked: crdt.NewClock(), sought: crdt.NewClock()}
+		asked: crdt.NewClock(), noted: crdt.NewClock(), sought: crdt.NewClock()}
 	s.spaces = append(s.spaces, sp)
 	return sp, nil
 }

@@ -37,6 +37,7 @@ type space struct {
 	// it sent, and what we sent it.
 	has      crdt.Clock
 	stream   *stream
+	given    crdt.Clock // what the last complete stream let the peer adopt
 	cursor   uint64     // journal record up to which the peer has been served
 	number   uint64     // of the next DONE
 	sentDone bool       // that of the reconcile, or of the comparison under way
@@ -51,6 +52,7 @@ type space struct {
 	expect  uint64
 	behind  bool       // the peer's gone marks are beyond us: they are not ours to take
 	gotDone bool       // the peer's DONE of the same was applied
+	noted   crdt.Clock // what we have found to be lost
 	sought  crdt.Clock // what we lost and asked the peer for
 
 	mine, theirs *wire.Check // of the last reconcile or comparison
@@ -96,10 +98,20 @@ func (sp *space) rootOf(snap Snapshot) ([32]byte, error) {
 	}
 	sp.report.Err = err
 	var lost *replica.Damage
-	if errors.As(err, &lost) && lost.Dot.Seq != 0 {
-		sp.s.host.Lost(sp.name, crdt.ClockOf(lost.Dot.Replica, crdt.NewSeqSet(crdt.Interval{Lo: lost.Dot.Seq, Hi: lost.Dot.Seq})))
+	if errors.As(err, &lost) && lost.Dot.Seq != 0 && !snap.Unknown().Has(lost.Dot) {
+		sp.lost(crdt.ClockOf(lost.Dot.Replica, crdt.NewSeqSet(crdt.Interval{Lo: lost.Dot.Seq, Hi: lost.Dot.Seq})))
 	}
 	return [32]byte{}, nil
+}
+
+// lost has versions noted that damage has taken, once.
+func (sp *space) lost(dots crdt.Clock) {
+	if dots = dots.Minus(sp.noted); dots.IsEmpty() {
+		return
+	}
+	sp.noted.Merge(dots)
+	sp.s.host.Lost(sp.name, dots)
+	sp.report.Lost += int(dots.Count())
 }
 
 // withSnapshot calls fn with the current state.
@@ -297,11 +309,9 @@ func (sp *space) finishStream() error {
 	if err != nil {
 		return err
 	}
-	if lost := rest.Minus(adopt); !lost.IsEmpty() {
-		sp.s.host.Lost(sp.name, lost)
-		sp.report.Lost += int(lost.Count())
-	}
+	sp.lost(rest.Minus(adopt))
 	sp.has.Merge(adopt)
+	sp.given = adopt
 	m := wire.Done{NS: sp.index, Number: sp.number, Batches: sp.s.enc.Batches(), Adopt: adopt, Gone: st.snap.Gone()}
 	sp.s.send(wire.TypeDone, m.Append(nil, sp.s.cfg.Zstd))
 	sp.stop()
@@ -327,6 +337,10 @@ func (sp *space) sendCheck() error {
 	err := sp.withSnapshot(func(snap Snapshot) error {
 		root, err := sp.rootOf(snap)
 		sp.mine = &wire.Check{NS: sp.index, Root: root, Clock: clockDigest(snap.Clock(), snap.Gone()), Behind: sp.behind && sp.report.Held == nil}
+		if root == [32]byte{} && err == nil {
+			_, e := snap.LenientTree()
+			sp.mine.Broken = e != nil || snap.Err() != nil
+		}
 		sp.s.send(wire.TypeCheck, sp.mine.Append(nil))
 		return err
 	})
@@ -364,8 +378,15 @@ func (sp *space) settle() error {
 	}
 	mine, theirs := sp.mine, sp.theirs
 	sp.mine, sp.theirs = nil, nil
+	if theirs.Behind {
+		sp.has = sp.has.Minus(sp.given) // it did not adopt that
+	}
 	due := mine.Behind || theirs.Behind || mine.Clock == theirs.Clock && mine.Root != theirs.Root
-	if due && sp.rounds < maxRounds {
+	broken := mine.Root == [32]byte{} || theirs.Root == [32]byte{} // it stays broken, if one walk did not heal it
+	if mine.Broken || theirs.Broken {
+		due = false
+	}
+	if due && sp.rounds < maxRounds && !(broken && sp.rounds > 0) {
 		return sp.startRepair()
 	}
 	sp.phase, sp.notified, sp.checked = live, true, true

@@ -11,22 +11,27 @@ const MaxMessage = 1 << 10
 
 // Check tells what a namespace looks like after all was applied.
 //
-//	CHECK = namespace number | root [32] | clock digest [16] | behind u8, 0 or 1
+//	CHECK = namespace number | root [32] | clock digest [16] | flags u8: 1 behind, 2 broken
 type Check struct {
 	NS     uint64
 	Root   [32]byte
 	Clock  [16]byte // digest of clock and gone marks
 	Behind bool     // the sender needs a comparison before it may adopt the other's clock (KERNEL K4)
+	Broken bool     // the sender's store is too damaged to compare anything
 }
 
 // Append appends the payload.
 func (m Check) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, m.NS)
 	dst = append(append(dst, m.Root[:]...), m.Clock[:]...)
+	flags := byte(0)
 	if m.Behind {
-		return append(dst, 1)
+		flags |= 1
 	}
-	return append(dst, 0)
+	if m.Broken {
+		flags |= 2
+	}
+	return append(dst, flags)
 }
 
 // DecodeCheck reads what Append appended.
@@ -35,13 +40,11 @@ func DecodeCheck(payload []byte) (Check, error) {
 	m := Check{NS: c.uvarint()}
 	c.fill(m.Root[:])
 	c.fill(m.Clock[:])
-	switch c.u8() {
-	case 0:
-	case 1:
-		m.Behind = true
-	default:
-		c.fail("neither behind nor not")
+	flags := c.u8()
+	if flags > 3 {
+		c.fail("unknown flags %02x", flags)
 	}
+	m.Behind, m.Broken = flags&1 != 0, flags&2 != 0
 	return m, c.end("check")
 }
 

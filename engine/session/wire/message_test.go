@@ -350,7 +350,7 @@ func TestStrict(t *testing.T) {
 		{"welcome: verdict after names", TypeWelcome, cat(1, 0, 4, 1, "a", 2), errs.ErrInvalid},
 		{"welcome: too many", TypeWelcome, cat(1, 0, bytes.Repeat([]byte{2}, 5000)), errs.ErrInvalid},
 		{"check: too long", TypeCheck, cat(0, zero[:48], 0, 0), errs.ErrInvalid},
-		{"check: half behind", TypeCheck, cat(0, zero[:48], 2), errs.ErrInvalid},
+		{"check: unknown flag", TypeCheck, cat(0, zero[:48], 4), errs.ErrInvalid},
 		{"repair: unknown mode", TypeRepair, cat(0, 4, zero[:40], 0, 0), errs.ErrInvalid},
 		{"repair: cut short", TypeRepair, cat(0, 1, zero[:40], 0), errs.ErrInvalid},
 		{"more: empty", TypeMore, nil, errs.ErrInvalid},
