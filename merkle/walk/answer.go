@@ -51,7 +51,7 @@ func (w *Walk) answerOne(out []byte, list []expansion, n merkle.Node, at int, f 
 	case len(list) == 0:
 		w.offers.add(n)
 		return out, nil
-	case f == leavesForm && list[0].tile, f == manyForm && !list[0].many:
+	case f == afterTile && list[0].tile && list[0].depth >= n.Depth, f == afterLeaves && !list[0].many:
 		return nil, fmt.Errorf("%w: an expansion that is not what MINE said", ErrInvalid)
 	case n.Count == 0:
 		w.stats.Wanted++
@@ -59,7 +59,7 @@ func (w *Walk) answerOne(out []byte, list []expansion, n merkle.Node, at int, f 
 	case list[0].tile:
 		return w.answerTile(out, list, n, at, 0)
 	case n.Count > manyKeys:
-		w.push(&w.mine, entry{node: n, at: at, form: manyForm})
+		w.push(&w.mine, entry{node: n, at: at, form: afterLeaves})
 		return append(out, answerMine), nil
 	}
 	return w.answerLeaves(out, list[0].cuts, n)
@@ -69,15 +69,12 @@ func (w *Walk) answerOne(out []byte, list []expansion, n merkle.Node, at int, f 
 // where we differ.
 func (w *Walk) answerTile(out []byte, list []expansion, n merkle.Node, at, level int) ([]byte, error) {
 	e := &list[0]
-	if n.Count <= merkle.GroupKeys && !e.many {
-		w.push(&w.mine, entry{node: n, at: at, form: leavesForm})
+	if !e.many && (n.Count <= merkle.GroupKeys || n.Depth < e.depth) {
+		w.push(&w.mine, entry{node: n, at: at, form: afterTile})
 		return append(out, answerMine), nil
 	}
 	offered := w.offers.len()
-	if err := w.read(min(n.Count, merkle.GroupKeys)); err != nil {
-		return nil, err
-	}
-	inside, err := w.index.Within(n, e.path, e.depth, w.offers.add)
+	inside, err := w.within(n, at, e)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +112,24 @@ func (w *Walk) answerTile(out []byte, list []expansion, n merkle.Node, at, level
 		next = next[size:]
 	}
 	return out, nil
+}
+
+// within returns what we have at a TILE's place and offers the rest of n. Where
+// the TILE does not say its path, n has one at that depth: if it is another one
+// that the check does not tell, all that is compared below differs, and is found
+// to.
+func (w *Walk) within(n merkle.Node, at int, e *expansion) (merkle.Node, error) {
+	if e.many {
+		if err := w.read(min(n.Count, merkle.GroupKeys)); err != nil {
+			return merkle.Node{}, err
+		}
+		return w.index.Within(n, e.path, e.depth, w.offers.add)
+	}
+	if e.depth > at && w.check(n.Path, e.depth) != e.check {
+		w.offers.add(n)
+		return merkle.Node{}, nil
+	}
+	return n, nil
 }
 
 // compare returns the slots of a TILE that differ from ours and those that we

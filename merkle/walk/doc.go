@@ -61,24 +61,27 @@
 //	00        EMPTY: no keys; only of the whole
 //	01..20    LEAVES: so many keys, and their cuts in key order. A leaf digest
 //	          commits to its key, so no keys are sent
-//	80|flags  TILE: more than 32 keys
+//	80|flags  TILE: more than 32 keys; flag 08: MANY, more than 1,024
 //	  u16     nibbles with which keys go on; flag 10: a key ends here (slot 0)
 //	  flag 20: uvarint  nibbles that all keys of the region share further on
-//	           bytes    the packed path from the byte on that holds the region's end
+//	           MANY:    the packed path from the byte on that holds the region's end
+//	           else:    first byte of SHA-256(salt || 0x01 || packed path)
 //	  cuts    of the slots in use, slot 0 first
 //	  flag 40: u16      slots whose TILE follows at once, depth first,
 //	                    at most 32 in one expansion
-//	  flag 08: MANY, more than 1,024 keys
 //
 // Answers to a TILE. The answerer looks at what it has at the TILE's path; what
 // it has elsewhere in the region, or in slots the TILE does not use, it offers.
+// Where the path is not told, the answerer takes that of its own keys, if they
+// share one so deep. The check byte tells most other paths; one that it does not
+// costs bytes but no correctness, since subtrees at different paths differ.
 //
 //	00|flags  COMPARE
 //	  flag 01: bits     slots that both have and that differ
 //	  flag 02: bits     slots that the answerer lacks: offer them
 //	04        NONE: it has nothing at that path: offer all
-//	05        MINE: it has at most 32 keys in the region and expands it itself,
-//	          as LEAVES; not for MANY
+//	05        MINE: it expands the region itself, as LEAVES, or as a TILE if its
+//	          keys part above the TILE's depth; not to MANY
 //
 // Bits are one for each slot in use, lowest first, in as few bytes as they take,
 // at least one set. A COMPARE is followed by the answers to the inlined TILEs of

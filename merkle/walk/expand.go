@@ -77,7 +77,11 @@ func (w *Walk) appendTile(out []byte, n merkle.Node, at int, b *merkle.Branch, i
 	out = binary.LittleEndian.AppendUint16(out, uint16(b.Mask>>1))
 	if n.Depth > at {
 		out = binary.AppendUvarint(out, uint64(n.Depth-at))
-		out = append(out, n.Path[at/2:]...)
+		if n.Count > manyKeys {
+			out = append(out, n.Path[at/2:]...)
+		} else {
+			out = append(out, w.check(n.Path, n.Depth))
+		}
 	}
 	for m := b.Mask; m != 0; m &= m - 1 {
 		out = w.appendCut(out, &b.Slots[bits.TrailingZeros32(m)].Digest)

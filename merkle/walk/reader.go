@@ -136,7 +136,8 @@ type expansion struct {
 	tile   bool
 	many   bool
 	depth  int    // of the TILE
-	path   []byte // of the TILE, packed
+	path   []byte // of the TILE, packed; only if many
+	check  byte   // of its path; only if not many and deeper than the region
 	mask   uint32 // slots in use
 	inline uint32 // slots whose TILE is inlined
 	size   int    // number of expansions in this one, itself included
@@ -145,7 +146,7 @@ type expansion struct {
 // expansion reads the next expansion of the region that is the first at nibbles
 // of path, with all that is inlined in it, depth first, and appends it to list.
 // EMPTY appends nothing. nested is the number of TILEs around it, which must be
-// 0 for LEAVES and EMPTY.
+// 0 for LEAVES and EMPTY. path may be nil where there cannot be MANY.
 func (r *reader) expansion(list []expansion, path []byte, at, nested int) []expansion {
 	kind := r.byte()
 	switch {
@@ -162,8 +163,14 @@ func (r *reader) expansion(list []expansion, path []byte, at, nested int) []expa
 	if kind&flagEnd != 0 {
 		e.mask |= 1
 	}
-	e.path = append(e.path, path[:(at+1)/2]...)
-	if at&1 != 0 {
+	if e.many && len(path) < (at+1)/2 {
+		r.fail("MANY in a TILE without")
+		return list
+	}
+	if e.many {
+		e.path = append(e.path, path[:(at+1)/2]...)
+	}
+	if e.many && at&1 != 0 {
 		e.path[at/2] &= 0xF0
 	}
 	if kind&flagSkip != 0 {
@@ -191,7 +198,11 @@ func (r *reader) inlined(list []expansion, e expansion, nested int) []expansion 
 			r.fail("too many TILEs inlined")
 			break
 		}
-		list = r.expansion(list, merkle.AppendChild(nil, e.path, e.depth, bits.TrailingZeros32(m)), e.depth+1, nested+1)
+		var path []byte
+		if e.many {
+			path = merkle.AppendChild(nil, e.path, e.depth, bits.TrailingZeros32(m))
+		}
+		list = r.expansion(list, path, e.depth+1, nested+1)
 	}
 	list[at].size = len(list) - at
 	if nested == 0 && list[at].size > 1+maxInlined {
@@ -203,11 +214,18 @@ func (r *reader) inlined(list []expansion, e expansion, nested int) []expansion 
 // skip reads how much further than its region a TILE lies.
 func (r *reader) skip(e *expansion, at int) {
 	e.depth += r.uvarint(2*merkle.MaxKey - at)
+	if e.depth == at {
+		r.fail("a TILE that skips nothing")
+	}
+	if !e.many {
+		e.check = r.byte()
+		return
+	}
 	b := r.bytes((e.depth+1)/2 - at/2)
 	if r.err != nil {
 		return
 	}
-	if at&1 != 0 && (b[0]^e.path[at/2])&0xF0 != 0 || e.depth&1 != 0 && b[len(b)-1]&0x0F != 0 || e.depth == at {
+	if at&1 != 0 && (b[0]^e.path[at/2])&0xF0 != 0 || e.depth&1 != 0 && b[len(b)-1]&0x0F != 0 {
 		r.fail("a TILE outside its region")
 		return
 	}

@@ -30,11 +30,12 @@ func (w *Walk) settleOne(r *reader, list []question, level int) error {
 	case kind == answerNone:
 		w.offers.add(q.node)
 		return nil
-	case kind == answerMine && tile && q.node.Count <= manyKeys:
-		w.push(&w.theirs, entry{node: q.node, at: q.at, form: leavesForm})
-		return nil
-	case kind == answerMine && !tile && q.form != leavesForm:
-		w.push(&w.theirs, entry{node: q.node, at: q.at, form: manyForm})
+	case kind == answerMine && q.form != afterTile && (!tile || q.node.Count <= manyKeys):
+		next := afterLeaves
+		if tile {
+			next = afterTile
+		}
+		w.push(&w.theirs, entry{node: q.node, at: q.at, form: next})
 		return nil
 	case kind <= answerDiff|answerWant && tile:
 		return w.settleTile(r, kind, list, level)

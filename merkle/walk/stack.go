@@ -11,10 +11,10 @@ import (
 type form uint8
 
 const (
-	anyForm    form = iota // the whole: also EMPTY
-	innerForm              // a slot: LEAVES or TILE
-	leavesForm             // after MINE to a TILE
-	manyForm               // after MINE to LEAVES
+	anyForm     form = iota // the whole: also EMPTY
+	innerForm               // a slot: LEAVES or TILE
+	afterTile               // MINE to a TILE: LEAVES, or a TILE above that one
+	afterLeaves             // MINE to LEAVES: a TILE with MANY
 )
 
 // entry is a region that differs and that one side is to expand, or several

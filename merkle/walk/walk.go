@@ -314,6 +314,17 @@ func (w *Walk) cut(d *merkle.Digest) uint64 {
 	return binary.LittleEndian.Uint64(h[:])
 }
 
+// check returns a byte that tells most paths of a depth apart.
+func (w *Walk) check(path []byte, depth int) byte {
+	b := append(w.cfg.Salt[:], 1)
+	b = append(b, path[:(depth+1)/2]...)
+	if depth&1 != 0 {
+		b[len(b)-1] &= 0xF0
+	}
+	h := sha256.Sum256(b)
+	return h[0]
+}
+
 // tag returns what OPEN says about a subtree. The zero byte and the length keep
 // it apart from cuts.
 func (w *Walk) tag(s merkle.Subtree) [16]byte {
