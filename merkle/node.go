@@ -56,8 +56,9 @@ func (b *Branch) set(slot int, n Node) {
 	b.Slots[slot] = n
 }
 
-// appendChild appends the packed path of a slot above 0 of a node at nd.
-func appendChild(b, path []byte, nd, slot int) []byte {
+// AppendChild appends the packed path of a slot above 0 of a place, the first nd
+// nibbles of path. The new path has nd+1.
+func AppendChild(b, path []byte, nd, slot int) []byte {
 	b = appendPacked(b, path, nd)
 	if nd&1 != 0 {
 		b[len(b)-1] |= byte(slot - 1)
@@ -115,7 +116,7 @@ func (x *Index) Branch(n Node, depth int, b *Branch) error {
 			next.Depth, next.Path, next.End = t.nd, t.prefix, true
 		case c.Count <= tileAbove:
 			next.Depth = t.nd + 1
-			next.Path = appendChild(b.bufs[slot][:0], t.prefix, t.nd, slot)
+			next.Path = AppendChild(b.bufs[slot][:0], t.prefix, t.nd, slot)
 		}
 		b.set(slot, next)
 	}
@@ -144,7 +145,7 @@ func (x *Index) branchKeys(n Node, b *Branch) error {
 		if slot == 0 {
 			next.Depth, next.Path, next.End = n.Depth, n.Path, true
 		} else {
-			next.Path = appendChild(b.bufs[slot][:0], n.Path, n.Depth, slot)
+			next.Path = AppendChild(b.bufs[slot][:0], n.Path, n.Depth, slot)
 		}
 		b.set(slot, next)
 	}

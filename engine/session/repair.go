@@ -304,7 +304,11 @@ func (sp *space) peel(cells []byte) error {
 	if r.dec.Done() {
 		return sp.found()
 	}
-	sp.s.send(wire.TypeMore, wire.More{NS: sp.index, Cells: uint64(moreCells(r.dec))}.Append(nil))
+	n := moreCells(r.dec)
+	if n == 0 {
+		return sketch.ErrGiveUp
+	}
+	sp.s.send(wire.TypeMore, wire.More{NS: sp.index, Cells: uint64(n)}.Append(nil))
 	return nil
 }
 
@@ -318,7 +322,7 @@ func moreCells(d *sketch.Decoder) int {
 	} else {
 		next = max(next, sketch.ExpectedCells(seems)*9/10)
 	}
-	return min(next, d.Limit()) - got
+	return min(min(next, d.Limit())-got, maxPart)
 }
 
 // found tells what the sketch has shown: what only we have is offered, what only

@@ -1,12 +1,14 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 	"bzzz/engine/session/wire"
+	"bzzz/store"
 )
 
 // forget makes keys of n disappear as if their tombstones had been collected:
@@ -113,6 +115,25 @@ func TestBrakeHolds(t *testing.T) {
 	}
 }
 
+// wipeAll removes all records of a bucket that pick chooses.
+func wipeAll(pick func(key, value []byte) bool) func(b store.Bucket) error {
+	return func(b store.Bucket) error {
+		var keys [][]byte
+		c := b.Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if pick(k, v) {
+				keys = append(keys, bytes.Clone(k))
+			}
+		}
+		for _, k := range keys {
+			if err := b.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // Entries that vanished from the index of live keys come back from the peer, and
 // none of them is taken for a deletion (FAILURES 7).
 func TestLostHeadsComeBack(t *testing.T) {
@@ -121,7 +142,7 @@ func TestLostHeadsComeBack(t *testing.T) {
 		a, b := pair(t, 60)
 		i := 0
 		b.catchUp("ns")
-		b.damage("ns", "heads", wipe(func(k, _ []byte) bool {
+		b.damage("ns", "heads", wipeAll(func(k, _ []byte) bool {
 			i++
 			return i <= lost
 		}))
@@ -154,19 +175,21 @@ func TestLostHeadsComeBack(t *testing.T) {
 // Where too much differs for a sketch the tree is walked.
 func TestSketchGivesUpForTheTree(t *testing.T) {
 	t.Parallel()
-	a, b := pair(t, 4000)
-	b.catchUp("ns")
-	i := 0
-	b.damage("ns", "heads", wipe(func(k, _ []byte) bool {
-		i++
-		return i%8 != 0
-	}))
-	b = b.clone()
+	a, b := pair(t, 52_000) // more differences than the largest sketch has room for
+	for half, n := range []*node{a, b} {
+		n.catchUp("ns")
+		i := 0
+		n.damage("ns", "heads", wipeAll(func(k, _ []byte) bool {
+			i++
+			return i%2 == half && i%30 != 0
+		}))
+	}
+	a, b = a.clone(), b.clone()
 	ra, _, err := sync(a, b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := ra.Namespaces[0]; r.Tier != "tree" || !r.InSync || r.Sent < 3000 {
+	if r := ra.Namespaces[0]; r.Tier != "tree" || !r.InSync || r.Sent < 20_000 || r.Received < 20_000 {
 		t.Fatalf("report %+v, want a walk of the tree that brings all back", r)
 	}
 }

@@ -73,6 +73,7 @@ var allowed = map[string][]string{
 	"bzzz/merkle/sketch":            {},
 	"bzzz/merkle":                   {"bzzz/store"},
 	"bzzz/engine/replica":           {"bzzz/crdt", "bzzz/merkle", "bzzz/merkle/sketch", "bzzz/store", "github.com/RoaringBitmap/roaring/v2", "github.com/ipfs/go-cid"},
+	"bzzz/merkle/walk":              {"bzzz/merkle"},
 	"bzzz/engine/session/wire":      {"bzzz/crdt", "github.com/klauspost/compress/", "github.com/ipfs/go-cid"},
 	"bzzz/engine/session":           {"bzzz/crdt", "bzzz/engine/replica", "bzzz/engine/session/wire", "bzzz/merkle/sketch", "bzzz/merkle/walk"},
 	"bzzz/engine":                   {"bzzz/crdt", "bzzz/merkle", "bzzz/store", "bzzz/store/bolt", "bzzz/store/mem", "bzzz/engine/replica", "bzzz/engine/session", "bzzz/engine/session/wire"},

@@ -1,0 +1,285 @@
+package walk_test
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"bzzz/merkle"
+	"bzzz/merkle/walk"
+)
+
+// pair makes two sets of about n keys of a shape that differ in up to d keys.
+func pair(rng *rand.Rand, key func(*rand.Rand, int) string, n, d int) (a, b map[string]uint64) {
+	a = map[string]uint64{}
+	for i := range n {
+		a[key(rng, i)] = 0
+	}
+	b = maps.Clone(a)
+	sides := [2]map[string]uint64{a, b}
+	present := slices.Sorted(maps.Keys(a))
+	from := 0
+	clustered := rng.IntN(3) == 0
+	if len(present) > d && d > 0 {
+		from = rng.IntN(len(present) - d)
+	}
+	for i := range d {
+		k := key(rng, n+i)
+		switch {
+		case len(present) == 0 || rng.IntN(3) == 0: // a new key
+		case clustered:
+			k = present[(from+i)%len(present)]
+		default:
+			k = present[rng.IntN(len(present))]
+		}
+		if side := sides[rng.IntN(2)]; rng.IntN(3) == 0 {
+			delete(side, k)
+		} else {
+			side[k] = rng.Uint64()
+		}
+	}
+	switch rng.IntN(12) {
+	case 0:
+		clear(sides[rng.IntN(2)])
+	case 1: // one side keeps a few keys of many
+		side := sides[rng.IntN(2)]
+		maps.DeleteFunc(side, func(string, uint64) bool { return rng.IntN(len(present)/10+2) > 0 })
+	case 2: // all differ
+		for k := range a {
+			a[k] = 7
+		}
+	}
+	return a, b
+}
+
+// TestWalks: thousands of random pairs of sets of every shape and size, with
+// every setting; both sides' offers are exactly the difference.
+func TestWalks(t *testing.T) {
+	t.Parallel()
+	for name, key := range shapes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(400) {
+				rng := rand.New(rand.NewPCG(seed, 31))
+				n := rng.IntN(2 << rng.IntN(12))
+				a, b := pair(rng, key, n, rng.IntN(1+n)>>rng.IntN(12)+rng.IntN(3))
+				c := walk.Config{Salt: saltOf(seed), Cut: []int{0, 4, 8}[rng.IntN(3)], Spread: []int{0, -1, 4, 16, 1000}[rng.IntN(5)]}
+				if rng.IntN(3) == 0 {
+					p := key(rng, rng.IntN(n+1))
+					c.Prefix = []byte(p[:rng.IntN(len(p)+1)])
+				}
+				check(t, indexOf(t, setOf(a)), indexOf(t, setOf(b)), c)
+			}
+		})
+	}
+}
+
+// TestEdges: the ends of the scale.
+func TestEdges(t *testing.T) {
+	t.Parallel()
+	few, many := map[string]uint64{}, map[string]uint64{}
+	for i := range 20 {
+		few[ucxl(i)] = 1
+	}
+	for i := range 5000 {
+		many[ucxl(i)] = 1
+	}
+	apart := map[string]uint64{}
+	for i := range 5000 {
+		apart["other/"+ucxl(i)] = 1
+	}
+	changed := maps.Clone(many)
+	for k := range changed {
+		changed[k] = 2
+	}
+	sets := map[string]map[string]uint64{
+		"none": {}, "one": {"k": 1}, "few": few, "many": many, "apart": apart, "changed": changed,
+	}
+	for na, a := range sets {
+		for nb, b := range sets {
+			t.Run(na+"-"+nb, func(t *testing.T) {
+				x, y := indexOf(t, setOf(a)), indexOf(t, setOf(b))
+				r := check(t, x, y, walk.Config{Salt: saltOf(1)})
+				if na == nb && (r.messages != 2 || r.bytes > 24) {
+					t.Errorf("equal sets: %d messages of %d bytes", r.messages, r.bytes)
+				}
+				if (na == "none" || nb == "none" || nb == "apart" && na == "many") && r.messages > 3 {
+					t.Errorf("%d messages for sets apart", r.messages)
+				}
+			})
+		}
+	}
+}
+
+// TestTurns: calls out of turn and bad configurations are ErrInvalid.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	x := indexOf(t, setOf(map[string]uint64{"a": 1}))
+	y := indexOf(t, setOf(map[string]uint64{"b": 1}))
+	for _, c := range []walk.Config{
+		{Cut: 3}, {Cut: 5}, {Cut: 16}, {Spread: -2}, {Prefix: make([]byte, merkle.MaxKey+1)},
+	} {
+		if _, err := walk.New(x, c); !errors.Is(err, walk.ErrInvalid) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	responder, err := walk.New(x, walk.Config{})
+	must(t, err)
+	if _, err := responder.Start(); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("a responder starts: %v", err)
+	}
+	initiator, err := walk.New(y, walk.Config{Initiator: true})
+	must(t, err)
+	msg, err := initiator.Start()
+	must(t, err)
+	if _, err := initiator.Start(); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("a second start: %v", err)
+	}
+	if _, _, err := initiator.Receive(msg); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("an OPEN to the initiator: %v", err)
+	}
+	out, _, err := responder.Receive(msg)
+	must(t, err)
+	if _, _, err := responder.Receive(msg); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("a second OPEN: %v", err)
+	}
+	if _, _, err := responder.Receive(out); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("after an error: %v", err)
+	}
+	for _, c := range []walk.Config{{Cut: 8}, {Prefix: []byte("b")}} {
+		other, err := walk.New(x, c)
+		must(t, err)
+		if _, _, err := other.Receive(msg); !errors.Is(err, walk.ErrInvalid) {
+			t.Errorf("%+v takes another's OPEN: %v", c, err)
+		}
+	}
+	fresh, err := walk.New(y, walk.Config{Initiator: true})
+	must(t, err)
+	if _, _, err := fresh.Receive(out); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("a message before the start: %v", err)
+	}
+}
+
+// TestOffersBreakOff: offers go on where they were broken off.
+func TestOffersBreakOff(t *testing.T) {
+	t.Parallel()
+	many := map[string]uint64{}
+	for i := range 3000 {
+		many[ucxl(i)] = 1
+	}
+	x, y := indexOf(t, setOf(many)), indexOf(t, setOf(nil))
+	c := walk.Config{Initiator: true}
+	a, err := walk.New(x, c)
+	must(t, err)
+	b, err := walk.New(y, walk.Config{})
+	must(t, err)
+	msg, err := a.Start()
+	must(t, err)
+	if msg, _, err = b.Receive(msg); err != nil {
+		t.Fatal(err)
+	}
+	if msg, _, err = a.Receive(msg); err != nil || msg != nil {
+		t.Fatalf("%x, %v", msg, err)
+	}
+	var got []string
+	for len(got) < len(many) {
+		for key, err := range a.Offers() {
+			must(t, err)
+			if got = append(got, string(key)); len(got)%7 == 0 {
+				break
+			}
+		}
+	}
+	if !slices.Equal(got, slices.Sorted(maps.Keys(many))) {
+		t.Errorf("%d offers, or in another order", len(got))
+	}
+	for key := range a.Offers() {
+		t.Errorf("one more offer, %q", key)
+	}
+}
+
+// lossy is a set that loses a key after its tree was built.
+type lossy struct {
+	set
+	lost []byte
+}
+
+func (l *lossy) Range(start, end []byte, fn func([]byte, merkle.Digest) error) error {
+	return l.set.Range(start, end, func(key []byte, leaf merkle.Digest) error {
+		if bytes.Equal(key, l.lost) {
+			return nil
+		}
+		return fn(key, leaf)
+	})
+}
+
+// TestDamage: damage of one's own tree or leaves is ErrCorrupt, in Receive or in
+// Offers, and ends the walk.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	all := map[string]uint64{}
+	for i := range 2000 {
+		all[ucxl(i)] = 1
+	}
+	good := setOf(all)
+	other := maps.Clone(all)
+	for i := range 10 {
+		other[ucxl(700+i)] = 2
+	}
+	for name, there := range map[string]map[string]uint64{"few differ": other, "one side": {}} {
+		b, err := walk.New(indexOf(t, setOf(there)), walk.Config{})
+		must(t, err)
+		leaves := &lossy{good, nil}
+		a, err := walk.New(indexOf(t, leaves), walk.Config{Initiator: true})
+		must(t, err)
+		leaves.lost = []byte(ucxl(705))
+		msg, err := a.Start()
+		must(t, err)
+		sides := [2]*walk.Walk{a, b}
+		var failed error
+		for turn := 1; msg != nil && failed == nil; turn = 1 - turn {
+			if msg, _, failed = sides[turn].Receive(msg); failed != nil {
+				break
+			}
+			for _, err := range sides[turn].Offers() {
+				failed = err
+			}
+		}
+		if !errors.Is(failed, walk.ErrCorrupt) {
+			t.Errorf("%s: %v", name, failed)
+		}
+		if _, _, err := a.Receive(nil); !errors.Is(err, walk.ErrCorrupt) {
+			t.Errorf("%s: after damage: %v", name, err)
+		}
+	}
+}
+
+// TestLarge: 100 k keys of several shapes.
+func TestLarge(t *testing.T) {
+	t.Parallel()
+	const n = 100_000
+	rng := rand.New(rand.NewPCG(5, 5))
+	for _, name := range []string{"sequential", "random", "stem"} {
+		base := map[string]uint64{}
+		for i := range n {
+			base[shapes[name](rng, i)] = 0
+		}
+		x := indexOf(t, setOf(base))
+		for _, d := range []int{1, 30, 5000} {
+			b := maps.Clone(base)
+			for k := range base {
+				if rng.IntN(n) < d {
+					b[k] = 1
+				}
+			}
+			r := check(t, x, indexOf(t, setOf(b)), walk.Config{Salt: saltOf(uint64(d))})
+			t.Logf("%s, d=%d: %d bytes in %d messages", name, d, r.bytes, r.messages)
+		}
+		maps.DeleteFunc(base, func(k string, _ uint64) bool { return rng.IntN(2) == 0 || strings.HasSuffix(k, "7") })
+		check(t, x, indexOf(t, setOf(base)), walk.Config{})
+	}
+}
