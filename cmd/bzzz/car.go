@@ -212,4 +212,3 @@ func (im *carImporter) flush(ctx context.Context) error {
 	im.chunk, im.size = im.chunk[:0], 0
 	return nil
 }
-
