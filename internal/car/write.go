@@ -51,7 +51,7 @@ func WriteV1(w io.Writer, src Source) (Summary, error) {
 
 // WriteV2 writes a CARv2 with an index, in which tools find one block without
 // reading the others. It needs no seeking: the size is known beforehand. About
-// 200 bytes of memory a version, for the index.
+// 300 bytes of memory a version, for the index.
 func WriteV2(w io.Writer, src Source) (Summary, error) {
 	p, err := measure(src)
 	if err != nil {
