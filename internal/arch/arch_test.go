@@ -73,6 +73,7 @@ var allowed = map[string][]string{
 	"bzzz/merkle/list":              {"github.com/cbergoon/merkletree"},
 	"bzzz/merkle/sketch":            {},
 	"bzzz/merkle":                   {"bzzz/store"},
+	"bzzz/merkle/proof":             {"bzzz/crdt", "bzzz/merkle"},
 	"bzzz/engine/replica":           {"bzzz/crdt", "bzzz/merkle", "bzzz/store", "github.com/RoaringBitmap/roaring/v2", "github.com/ipfs/go-cid"},
 	"bzzz/engine/session/wire":      {"bzzz/crdt", "github.com/klauspost/compress/", "github.com/ipfs/go-cid"},
 	"bzzz/engine/session":           {"bzzz/crdt", "bzzz/engine/replica", "bzzz/engine/session/wire"},
