@@ -19,6 +19,7 @@ import (
 	"github.com/ipld/go-car/v2/storage"
 
 	"bzzz/crdt"
+	"bzzz/internal/errs"
 	"bzzz/merkle"
 	"bzzz/merkle/list"
 )
@@ -293,8 +294,50 @@ func (failing) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 func TestLevels(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[uint64]int{0: -1, 1: 0, 1000: 0, 1001: 1, 1000000: 1, 1000001: 2, MaxVersions: 2} {
-		if got := topLevel(n); got != want {
+		if got := shape(fanout).topLevel(n); got != want {
 			t.Errorf("%d versions: level %d, want %d", n, got, want)
+		}
+	}
+}
+
+// TestNarrow: with three links a list, versions on up to six levels are
+// read as they were written; and no
+// block can be left out or come twice.
+func TestNarrow(t *testing.T) {
+	t.Parallel()
+	const narrow = shape(3)
+	for _, n := range []int{0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 26, 27, 28, 81, 82, 100, 243, 244} {
+		src := source(n)
+		var b bytes.Buffer
+		sum, err := writeV1(&b, src, narrow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := openShaped(context.Background(), bytes.NewReader(b.Bytes()), int64(b.Len()), narrow)
+		if err != nil {
+			t.Fatalf("%d versions: %v", n, err)
+		}
+		if got, err := collect(f); err != nil || len(got) != n || f.CID != sum.CID {
+			t.Fatalf("%d of %d versions, %v", len(got), n, err)
+		}
+		header, parts := split(t, b.Bytes())
+		blocks := n + 1
+		for lists := n; n > 0; {
+			lists = (lists + 2) / 3
+			if blocks += lists; lists == 1 {
+				break
+			}
+		}
+		if len(parts) != blocks {
+			t.Fatalf("%d versions: %d blocks, want %d", n, len(parts), blocks)
+		}
+		for i := 0; i < len(parts); i += 1 + n/20 {
+			for _, bad := range [][][]byte{slices.Delete(slices.Clone(parts), i, i+1), slices.Insert(slices.Clone(parts), i, parts[i])} {
+				b := append(bytes.Clone(header), bytes.Join(bad, nil)...)
+				if _, err := openShaped(context.Background(), bytes.NewReader(b), int64(len(b)), narrow); !errors.Is(err, errs.ErrCorrupt) {
+					t.Fatalf("%d versions, block %d: %v", n, i, err)
+				}
+			}
 		}
 	}
 }

@@ -92,23 +92,26 @@ func decodeList(b []byte, level, links int) ([]digest, error) {
 	return out, nil
 }
 
+// shape is how many links a list holds at most. It is fanout but in tests.
+type shape uint64
+
 // topLevel returns the level of the topmost list over n versions, -1 for none.
-func topLevel(n uint64) int {
+func (s shape) topLevel(n uint64) int {
 	if n == 0 {
 		return -1
 	}
 	level := 0
-	for room := uint64(fanout); room < n; room *= fanout {
+	for room := uint64(s); room < n; room *= uint64(s) {
 		level++
 	}
 	return level
 }
 
 // below returns how many versions a link of a list of that level stands for.
-func below(level int) uint64 {
+func (s shape) below(level int) uint64 {
 	n := uint64(1)
 	for range level {
-		n *= fanout
+		n *= uint64(s)
 	}
 	return n
 }

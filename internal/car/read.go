@@ -58,13 +58,20 @@ type place struct {
 // format. One pass; 32 bytes of memory a version. r must not change while the
 // File is in use.
 func Open(ctx context.Context, r io.ReaderAt, size int64) (*File, error) {
+	return openShaped(ctx, r, size, fanout)
+}
+
+func openShaped(ctx context.Context, r io.ReaderAt, size int64, fan shape) (*File, error) {
 	f := &File{r: r}
 	w, err := f.begin(size)
 	if err != nil {
 		return nil, err
 	}
-	w.ctx = ctx
-	return f, w.run(f)
+	w.ctx, w.fan = ctx, fan
+	if err := w.run(f); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // begin reads the headers.
@@ -103,6 +110,7 @@ func noCAR(err error) error { return fmt.Errorf("not a CAR: %w: %v", errs.ErrInv
 // walk reads the blocks of a CARv1 in the order in which they must come.
 type walk struct {
 	ctx  context.Context
+	fan  shape
 	in   *bufio.Reader
 	at   int64 // of the next byte
 	end  int64
@@ -150,7 +158,7 @@ func (w *walk) run(f *File) error {
 	w.fold = folder{prefix: m.Prefix, clock: m.Clock}
 	w.ids = map[crdt.ReplicaID]uint32{}
 	if m.entries != nil {
-		if err := w.list(f, digest(*m.entries), topLevel(m.Versions), m.Versions); err != nil {
+		if err := w.list(f, digest(*m.entries), w.fan.topLevel(m.Versions), m.Versions); err != nil {
 			return err
 		}
 	}
@@ -179,7 +187,7 @@ func (w *walk) list(f *File, want digest, level int, n uint64) error {
 	if err != nil {
 		return err
 	}
-	span := below(level)
+	span := w.fan.below(level)
 	links, err := decodeList(block, level, int((n+span-1)/span))
 	if err != nil {
 		return err

@@ -36,8 +36,10 @@ type Summary struct {
 
 // WriteV1 writes a CARv1. O(versions / 1,000) memory, and the records of 1,000
 // versions.
-func WriteV1(w io.Writer, src Source) (Summary, error) {
-	p, err := measure(src)
+func WriteV1(w io.Writer, src Source) (Summary, error) { return writeV1(w, src, fanout) }
+
+func writeV1(w io.Writer, src Source, fan shape) (Summary, error) {
+	p, err := measure(src, fan)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -53,7 +55,7 @@ func WriteV1(w io.Writer, src Source) (Summary, error) {
 // reading the others. It needs no seeking: the size is known beforehand. About
 // 300 bytes of memory a version, for the index.
 func WriteV2(w io.Writer, src Source) (Summary, error) {
-	p, err := measure(src)
+	p, err := measure(src, fanout)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -83,6 +85,7 @@ func WriteV2(w io.Writer, src Source) (Summary, error) {
 
 // plan is what has to be known of all blocks before the first is written.
 type plan struct {
+	fan    shape
 	levels [][]digest // of the lists, by level
 	block  []byte     // the manifest's
 	root   digest     // its digest
@@ -91,8 +94,8 @@ type plan struct {
 }
 
 // measure walks the source once.
-func measure(src Source) (*plan, error) {
-	p := &plan{}
+func measure(src Source, fan shape) (*plan, error) {
+	p := &plan{fan: fan}
 	f := folder{prefix: src.Prefix, clock: src.Clock}
 	var page []digest
 	var buf []byte
@@ -109,7 +112,7 @@ func measure(src Source) (*plan, error) {
 			return nil, err
 		}
 		p.size += sectionSize(len(buf))
-		if page = append(page, d); len(page) == fanout {
+		if page = append(page, d); len(page) == int(fan) {
 			if err := p.list(0, page); err != nil {
 				return nil, err
 			}
@@ -141,9 +144,9 @@ func (p *plan) list(level int, links []digest) error {
 // finish adds the lists of lists and the manifest.
 func (p *plan) finish(src Source, f *folder) error {
 	m := f.manifest(src.Namespace)
-	for level := 0; level < topLevel(m.Versions); level++ {
+	for level := 0; level < p.fan.topLevel(m.Versions); level++ {
 		for lists := p.levels[level]; len(lists) > 0; {
-			n := min(len(lists), fanout)
+			n := min(len(lists), int(p.fan))
 			if err := p.list(level+1, lists[:n]); err != nil {
 				return err
 			}
@@ -206,7 +209,7 @@ func (p *page) add(v *crdt.Version) error {
 	p.bytes = v.AppendCanonical(p.bytes)
 	p.digests = append(p.digests, sha256.Sum256(p.bytes[start:]))
 	p.ends = append(p.ends, len(p.bytes))
-	if len(p.digests) < fanout {
+	if len(p.digests) < int(p.plan.fan) {
 		return nil
 	}
 	return p.flush()
@@ -217,10 +220,11 @@ func (p *page) flush() error {
 	if len(p.digests) == 0 {
 		return p.out.err
 	}
+	fan := int(p.plan.fan)
 	for level := len(p.plan.levels) - 1; level > 0; level-- {
-		if span := int(below(level)); p.number%span == 0 {
-			lists := p.plan.levels[level-1][p.number/span*fanout:]
-			if err := p.list(level, p.number/span, lists[:min(len(lists), fanout)]); err != nil {
+		if span := int(p.plan.fan.below(level)); p.number%span == 0 {
+			lists := p.plan.levels[level-1][p.number/span*fan:]
+			if err := p.list(level, p.number/span, lists[:min(len(lists), fan)]); err != nil {
 				return err
 			}
 		}
