@@ -300,9 +300,8 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// TestNarrow: with three links a list, versions on up to six levels are
-// read as they were written; and no
-// block can be left out or come twice.
+// TestNarrow: with three links a list, versions on up to six levels are read as
+// they were written, and no block can be left out or come twice.
 func TestNarrow(t *testing.T) {
 	t.Parallel()
 	const narrow = shape(3)
