@@ -56,6 +56,9 @@ func TestVersionSetTravels(t *testing.T) {
 	if err := errors.Join(a.Set([]byte("tags")).Add(ctx, []byte("x")), a.Counter([]byte("n")).Add(ctx, 3)); err != nil {
 		t.Fatal(err)
 	}
+	if err := a.SetResolver(ctx, []byte("k"), "mv"); err != nil {
+		t.Fatal(err)
+	}
 	put(t, c, "k000", 1) // newer there
 	versions, clock := versionsOf(t, a, "")
 	for _, v := range versions {
@@ -77,8 +80,8 @@ func TestVersionSetTravels(t *testing.T) {
 	if n, err := c.Counter([]byte("n")).Value(ctx); err != nil || n != 3 {
 		t.Errorf("counter %d, %v", n, err)
 	}
-	if _, err := c.Get(ctx, []byte("k0000")); err != nil {
-		t.Error(err)
+	if r, err := c.GetAll(ctx, []byte("k0001")); err != nil || len(r.Shown) != 2 {
+		t.Errorf("the namespace's rules did not travel: %d values shown, %v", len(r.Shown), err)
 	}
 	syncBoth(t, a, c)
 }
