@@ -103,8 +103,9 @@ type ApplyReport struct {
 // one durable transaction, under their own dots, ignoring what is known, merged
 // with what is newer. No clock is adopted: of what the versions superseded
 // elsewhere this node learns nothing. An invalid one fails them all, and so do
-// keys and values of more than 16 MiB together (ErrTooLarge). Versions in the
-// order of their dots cost least.
+// keys and values of more than 16 MiB together (ErrTooLarge). Where many
+// are to come, give them in the order of their dots: in another order the clock
+// falls into as many runs as there are versions until the gaps close.
 func (ns *Namespace) ApplyVersions(ctx context.Context, versions []*crdt.Version) (ApplyReport, error) {
 	size := 0
 	for _, v := range versions {

@@ -24,10 +24,10 @@ func newVerifyProofCmd(a *app) *cobra.Command {
 it proves: the values that a key holds, that it holds none, or how many keys
 begin with a prefix. No store is needed and nothing in the file is believed.
 
-The root is the 64 digits that "bzzz stat" shows on a node that you trust, or that
-several nodes agree on: a proof shows what is true of that root, no more. The exit
-code is 0 only if the proof holds.`,
-		Example: `  bzzz verify-proof apple.json --root af545cfef762ab8040738a0868e0ce49c6002731812e641800850196890c6ed3`,
+The root is the 64 digits that "bzzz stat -o json" shows on a node that you trust,
+or that several nodes agree on: a proof shows what is true of that root, no more.
+The exit code is 0 only if the proof holds.`,
+		Example: `  bzzz verify-proof apple.json --root "$ROOT"`,
 		Args:    cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&root, "root", "", "root of the namespace, 64 hexadecimal digits")
