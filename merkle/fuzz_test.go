@@ -3,6 +3,7 @@ package merkle
 import (
 	"bytes"
 	"crypto/sha256"
+	"strings"
 	"testing"
 )
 
@@ -59,8 +60,18 @@ func FuzzProof(f *testing.F) {
 		if s := string(key); VerifyAbsence(root, "n", key, m, proof) == nil && (s == "a" || s == "ab" || s == "b") {
 			t.Fatalf("%q is a member", key)
 		}
-		_ = VerifyPrefix(root, "n", key, Subtree{2, m.Leaf}, proof)
-		_, _ = VerifyPrefixByMember(root, "n", key, m, proof)
+		for _, k := range []string{"a", "ab", "b"} {
+			if strings.HasPrefix(k, string(key)) {
+				b.Add([]byte(k), sha256.Sum256([]byte(k)))
+			}
+		}
+		want := b.Sum()
+		if VerifyPrefix(root, "n", key, Subtree{2, m.Leaf}, proof) == nil {
+			t.Fatal("a leaf passes for two keys")
+		}
+		if s, err := VerifyPrefixByMember(root, "n", key, m, proof); err == nil && s != want {
+			t.Fatalf("prefix %q: %v, want %v", key, s, want)
+		}
 		steps, err := decodeSteps(proof, 9*len(near)+1)
 		if err == nil && !bytes.Equal(appendSteps(nil, steps), proof) {
 			t.Fatalf("%x does not encode to itself", proof)

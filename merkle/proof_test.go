@@ -83,6 +83,11 @@ func checkPrefixProof(t *testing.T, x *merkle.Index, root merkle.Digest, p []byt
 	}
 	must(t, err)
 	must(t, merkle.VerifyPrefix(root, "n", p, s, proof))
+	m, byMember, err := x.ProvePrefixByMember(p)
+	must(t, err)
+	if got, err := merkle.VerifyPrefixByMember(root, "n", p, m, byMember); err != nil || got != want {
+		t.Fatalf("prefix %q by %q: %v %v, want %v", p, m.Key, got, err, want)
+	}
 	if s != want {
 		t.Fatalf("prefix %q: %v, want %v", p, s, want)
 	}

@@ -57,6 +57,17 @@ func (x *Index) ProvePrefix(prefix []byte) (Subtree, []byte, error) {
 	return climb(m, Subtree{1, leaf}, steps[n:]), appendSteps(nil, steps[:n]), nil
 }
 
+// ProvePrefixByMember returns the first live key that begins with prefix, with
+// the proof that VerifyPrefixByMember takes: for verifiers that have no other
+// key of the prefix. errs.ErrNotFound if there are none: prove that by absence.
+func (x *Index) ProvePrefixByMember(prefix []byte) (Member, []byte, error) {
+	m, err := x.first(prefix)
+	if err != nil {
+		return Member{}, nil, err
+	}
+	return x.ProveInclusion(m)
+}
+
 // first returns the first live key that begins with prefix.
 func (x *Index) first(prefix []byte) (first []byte, err error) {
 	start, end := region(prefix, 2*len(prefix), nil)

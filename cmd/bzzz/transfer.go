@@ -27,10 +27,10 @@ const (
 
 func newImportCmd(a *app) *cobra.Command {
 	var columns []string
-	var prefix string
+	var prefix, archive string
 	cmd := &cobra.Command{
-		Use:   "import FILE|DIR",
-		Short: "Read CSV, JSON lines or a directory tree into the store",
+		Use:   "import FILE|DIR | import --car FILE",
+		Short: "Read CSV, JSON lines, a directory tree or a CAR file into the store",
 		Long: `Read records into the store, in transactions of 1,000 (or 8 MiB):
   .csv .tsv            a row becomes a JSON object under the key that the columns
                        named by --key make, joined by "/" (default: the first)
@@ -44,15 +44,33 @@ import may be repeated.
 Malformed input ends the import with exit 1: the file, line and column are named,
 the transaction they are in is not written, and what went in before is printed.
 Files above 64 KiB, links and special files are named and left out (exit 1), the
-rest goes in.`,
+rest goes in.
+
+With --car the file is one that "bzzz export --car" wrote. It is verified as a
+whole first, every block by its CID and all together by the Merkle root; then its
+versions go in as a sync would bring them, under the CIDs they have, into the
+namespace they are of: what is newer here stays, and a second time nothing
+happens.`,
 		Example: `  bzzz import --key location,date weather.csv
   bzzz import --prefix notes/ ~/notes
-  bzzz import backup.jsonl.gz`,
-		Args: cobra.ExactArgs(1),
+  bzzz import backup.jsonl.gz
+  bzzz import --car state.car`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("car") {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 	}
 	cmd.Flags().StringSliceVar(&columns, "key", nil, "columns or members whose values make the key")
 	cmd.Flags().StringVar(&prefix, "prefix", "", "put this before every key")
+	cmd.Flags().StringVar(&archive, "car", "", "read the versions of a CAR file")
+	cmd.MarkFlagsMutuallyExclusive("car", "key")
+	cmd.MarkFlagsMutuallyExclusive("car", "prefix")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("car") {
+			return a.importCAR(cmd, archive)
+		}
 		var left ingest.Summary
 		records, err := source(cmd, args[0], columns, &left)
 		if err != nil {
@@ -230,10 +248,10 @@ func (a *app) summary(fields []cliout.Field, started time.Time, n int, list []le
 }
 
 func newExportCmd(a *app) *cobra.Command {
-	var dir string
+	var dir, archive string
 	cmd := &cobra.Command{
 		Use:   "export [PREFIX]",
-		Short: "Write values as JSON lines or as files",
+		Short: "Write values as JSON lines or files, or versions as a CAR file",
 		Long: `Write the values of the keys that begin with PREFIX: as JSON lines to stdout, one
 {"key":...,"value":...} a line, or with --dir as files whose paths are the keys.
 "bzzz import" reads both back byte for byte. A value that is no JSON goes as
@@ -241,13 +259,28 @@ func newExportCmd(a *app) *cobra.Command {
 
 Counters, numbers, sets, maps and lists are left out ("bzzz get NAME -o json"
 prints them), and with --dir keys that cannot be file names; they are named and
-the exit code is 1.`,
+the exit code is 1.
+
+With --car the versions that hold now are written as a CAR file, deletes and all
+types included: one block a version, under the CID that "bzzz log" shows, below a
+manifest with the Merkle root. Other tools read and check each by itself, the same
+state gives the same bytes, and "bzzz import --car" takes it in. A file is a CARv2
+with an index; "-" writes a CARv1 to stdout. Values that are links to blobs are
+counted; the blobs are not in the file.`,
 		Example: `  bzzz export > backup.jsonl
-  bzzz export reports/ --dir out`,
+  bzzz export reports/ --dir out
+  bzzz export --car state.car`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "write files below this directory")
+	cmd.Flags().StringVar(&archive, "car", "", "write the versions to a CAR file (- for stdout)")
+	cmd.MarkFlagsMutuallyExclusive("car", "dir")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("car") {
+			return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
+				return a.exportCAR(cmd, ns, optional(args), archive)
+			})
+		}
 		if dir == "" && a.p.Format() == cliout.JSON {
 			return usage(cmd, "export writes JSON lines: use -o jsonl, or --dir")
 		}
