@@ -170,18 +170,3 @@ func dropsPending(v *replica.View) []DropPending {
 	}
 	return out
 }
-
-// settleDrops forgets what is held back for a peer with which agreement has been
-// proven since.
-func (ns *Namespace) settleDrops(ctx context.Context, peer [16]byte) error {
-	pending := false
-	err := ns.fullView(ctx, func(v *replica.View) error {
-		r, known := brakeRecords(v)[peer]
-		pending = known && r.held.Versions > 0
-		return nil
-	})
-	if err != nil || !pending {
-		return err
-	}
-	return ns.putLocal(ctx, brakePrefix+string(peer[:]), nil)
-}

@@ -27,7 +27,6 @@ type Namespace struct {
 	replica *replica.Replica // reading is free, everything else is the committer's
 	rules   atomic.Pointer[ruleTable]
 	roots   rootCache
-	agreed  agreements
 	dropped atomic.Bool
 }
 

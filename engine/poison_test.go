@@ -115,7 +115,8 @@ func TestFailedCommitPoisons(t *testing.T) {
 			t.Run(fmt.Sprint(back.name, "/", kind), func(t *testing.T) {
 				t.Parallel()
 				ctx := context.Background()
-				kv := fault.Wrap(back.open(), &fault.Plan{At: map[int]fault.Kind{opening + 2: kind}})
+				// Behind "acked" and the agreement with the peer.
+				kv := fault.Wrap(back.open(), &fault.Plan{At: map[int]fault.Kind{opening + 3: kind}})
 				db := openOn(t, kv)
 				if err := db.Put(ctx, []byte("acked"), []byte("1")); err != nil {
 					t.Fatal(err)
@@ -166,14 +167,15 @@ func waiting(t *testing.T, db *engine.DB) <-chan error {
 		ended <- err
 	}()
 	peer := open(t, "", &engine.Options{Memory: true})
-	live := make(chan struct{})
-	reconciled := sync.OnceFunc(func() { close(live) }) // both ends call it
+	live := make(chan struct{}, 2)
+	reconciled := func() { live <- struct{}{} } // both ends call it
 	go func() {
 		_, _, err := engine.SyncLocal(ctx, db, peer, engine.SyncOptions{
 			Live: true, OnReconciled: func(engine.SyncReport) { reconciled() },
 		})
 		ended <- err
 	}()
+	<-live
 	<-live
 	return ended
 }

@@ -24,6 +24,9 @@ type SyncOptions struct {
 	// Live keeps the session open after the reconcile: both sides push what
 	// they commit, until ctx ends or the stream breaks.
 	Live bool
+	// Peer is what the caller calls the other side, to tell it from others: where
+	// both have agreed before, only what came since is compared.
+	Peer string
 	// ConfirmDrop lets this sync drop what the peer knows to be deleted however
 	// much it is (KERNEL K7): an operator has said that it is right.
 	ConfirmDrop bool

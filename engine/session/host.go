@@ -31,7 +31,11 @@ type Host interface {
 	MayDrop(namespace string, peer [16]byte, claim crdt.Clock) (*Held, error)
 	// Agreed is told that a peer has been proven to hold the same. A peer that
 	// was equal from the start has not named itself: it is zero.
-	Agreed(namespace string, peer [16]byte, root [32]byte) error
+	Agreed(namespace string, peer [16]byte, root [32]byte, clock, gone crdt.Clock) error
+	// Base returns a state that both sides may once have agreed on: with a nil
+	// hint the one to propose to the peer, else the one whose digest begins with
+	// hint. nil if there is none.
+	Base(namespace string, hint []byte) (*Base, error)
 	// Lost is told of versions that damage has taken from this node.
 	Lost(namespace string, dots crdt.Clock)
 	// Epoch changes whenever the node restarts.
@@ -44,6 +48,15 @@ type Adoption struct {
 	Drop       crdt.Clock     // live versions of ours that the peer knows to be dead
 	From       crdt.ReplicaID // the peer, if Drop is not empty
 }
+
+// Base is a state that was agreed on: only what came since has to be shown.
+type Base struct {
+	Digest      [16]byte // StateDigest of the clocks
+	Clock, Gone crdt.Clock
+}
+
+// StateDigest names a state: equal ones have equal clocks and gone marks.
+func StateDigest(clock, gone crdt.Clock) [16]byte { return clockDigest(clock, gone) }
 
 // Held is what the brake on removals holds back (KERNEL K7). It is an error
 // that matches ErrConflict: somebody has to decide.

@@ -39,6 +39,7 @@ type node struct {
 
 	refuse  map[string]error // of Accept
 	lost    int              // dots that Lost was told of
+	bases   []*Base          // of proofs of agreement
 	agreed  int              // proofs of agreement that Agreed was told of
 	brake   int              // keys that a claim may drop
 	applies int              // transactions
@@ -377,9 +378,21 @@ func (n *node) MayDrop(name string, _ [16]byte, claim crdt.Clock) (*Held, error)
 	return &held, nil
 }
 
-func (n *node) Agreed(string, [16]byte, [32]byte) error {
+func (n *node) Agreed(name string, peer [16]byte, _ [32]byte, clock, gone crdt.Clock) error {
 	n.agreed++
+	if peer != [16]byte{} {
+		n.bases = append(n.bases, &Base{StateDigest(clock, gone), clock, gone})
+	}
 	return nil
+}
+
+func (n *node) Base(_ string, hint []byte) (*Base, error) {
+	for _, b := range slices.Backward(n.bases) {
+		if bytes.HasPrefix(b.Digest[:], hint) {
+			return b, nil
+		}
+	}
+	return nil, nil
 }
 
 func (n *node) Lost(name string, dots crdt.Clock) {

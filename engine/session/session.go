@@ -123,7 +123,14 @@ func (s *Session) Start() error {
 		if err != nil {
 			return err
 		}
-		hello.Entries = append(hello.Entries, wire.Entry{Namespace: name, Digest: digest})
+		e := wire.Entry{Namespace: name, Digest: digest}
+		if err := sp.propose(nil); err != nil {
+			return err
+		}
+		if sp.base != nil {
+			e.Met, e.Hint = true, [5]byte(sp.base.Digest[:5])
+		}
+		hello.Entries = append(hello.Entries, e)
 	}
 	s.send(wire.TypeHello, hello.Append(nil))
 	return nil

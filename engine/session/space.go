@@ -31,6 +31,7 @@ type space struct {
 	index  uint64
 	phase  phase
 	digest [16]byte // of our state when the session opened
+	base   *Base    // what both may once have agreed on
 	report NamespaceReport
 
 	// Sender. has is what the peer is known to have: what its clock said, what
@@ -161,7 +162,10 @@ func (sp *space) judge(e wire.Entry) (wire.Verdict, error) {
 		return wire.Verdict{Code: wire.Equal, Proof: proof(digest)}, sp.agree()
 	}
 	sp.phase = awaitState
-	return wire.Verdict{Code: wire.Differs}, nil
+	if e.Met {
+		err = sp.propose(e.Hint[:])
+	}
+	return wire.Verdict{Code: wire.Differs}, err
 }
 
 // verdict takes in what the responder said.
@@ -191,7 +195,7 @@ func (sp *space) agree() error {
 	sp.phase, sp.number, sp.expect = live, 1, 1
 	sp.checked = true
 	sp.report.InSync, sp.report.Tier = true, "equal"
-	return sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root)
+	return sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root, sp.has, crdt.NewClock())
 }
 
 func (sp *space) refuse(err error) {
@@ -214,6 +218,10 @@ func (sp *space) sendStateOf(snap Snapshot) error {
 		Node: snap.Self(), Epoch: sp.s.host.Epoch(), Journal: snap.Journal(), Root: root,
 		Count: snap.Keys(), Clock: snap.Clock(), Gone: snap.Gone(),
 	}}
+	if b := sp.base; b != nil && m.Clock.Contains(b.Clock) && m.Gone.Contains(b.Gone) {
+		m.Based, m.Base = true, b.Digest
+		m.Clock, m.Gone = m.Clock.Minus(b.Clock), m.Gone.Minus(b.Gone)
+	}
 	sp.s.send(wire.TypeState, m.Append(nil, sp.s.cfg.Zstd))
 	return nil
 }
@@ -232,6 +240,9 @@ func (s *Session) onState(payload []byte) error {
 	if sp.phase != awaitState {
 		return fmt.Errorf("STATE of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
+	if err := sp.rebase(&m); err != nil {
+		return err
+	}
 	snap, err := s.host.Snapshot(sp.name)
 	if err != nil {
 		return err
@@ -242,6 +253,29 @@ func (s *Session) onState(payload []byte) error {
 	sp.journal, sp.report.Peer, sp.report.Tier = m.Journal, m.Node, "clocks"
 	if s.cfg.Initiator {
 		return sp.sendStateOf(snap)
+	}
+	return nil
+}
+
+// propose looks up a state that both may once have agreed on: the initiator's own
+// choice, or what its hint says.
+func (sp *space) propose(hint []byte) error {
+	b, err := sp.s.host.Base(sp.name, hint)
+	sp.base = b
+	return err
+}
+
+// rebase makes a STATE whole that shows only what came since a state agreed on.
+// What both know is then used both ways, or not at all.
+func (sp *space) rebase(m *wire.State) error {
+	switch {
+	case !m.Based:
+		sp.base = nil
+	case sp.base == nil || sp.base.Digest != m.Base:
+		return fmt.Errorf("STATE of %q adds to a state unknown here: %w", sp.name, errs.ErrInvalid)
+	default:
+		m.Clock.Merge(sp.base.Clock)
+		m.Gone.Merge(sp.base.Gone)
 	}
 	return nil
 }
@@ -396,12 +430,14 @@ func (sp *space) settle() error {
 // compare tells whether both sides agree now: equal clocks and roots prove it,
 // unequal roots at equal clocks are damage that no comparison could heal.
 func (sp *space) compare(m wire.Check) error {
+	var clock, gone crdt.Clock
 	err := sp.withSnapshot(func(snap Snapshot) error {
+		clock, gone = snap.Clock(), snap.Gone()
 		root, err := sp.rootOf(snap)
 		if err != nil || root == [32]byte{} {
 			return err
 		}
-		sameClock := m.Clock == clockDigest(snap.Clock(), snap.Gone())
+		sameClock := m.Clock == clockDigest(clock, gone)
 		sp.report.Root = root
 		sp.report.InSync = sameClock && m.Root == root
 		switch {
@@ -414,7 +450,7 @@ func (sp *space) compare(m wire.Check) error {
 	})
 	if err == nil && sp.report.InSync {
 		sp.report.Err = nil
-		err = sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root)
+		err = sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root, clock, gone)
 	}
 	return err
 }

@@ -78,7 +78,7 @@ var allowed = map[string][]string{
 	"bzzz/merkle/proof":             {"bzzz/crdt", "bzzz/merkle"},
 	"bzzz/engine/session/wire":      {"bzzz/crdt", "github.com/klauspost/compress/", "github.com/ipfs/go-cid"},
 	"bzzz/engine/session":           {"bzzz/crdt", "bzzz/engine/replica", "bzzz/engine/session/wire", "bzzz/merkle/sketch", "bzzz/merkle/walk"},
-	"bzzz/engine":                   {"bzzz/crdt", "bzzz/merkle", "bzzz/store", "bzzz/store/bolt", "bzzz/store/mem", "bzzz/engine/replica", "bzzz/engine/session", "bzzz/engine/session/wire"},
+	"bzzz/engine":                   {"bzzz/crdt", "bzzz/merkle", "bzzz/merkle/proof", "bzzz/store", "bzzz/store/bolt", "bzzz/store/mem", "bzzz/engine/replica", "bzzz/engine/session", "bzzz/engine/session/wire"},
 	"bzzz/transport":                {},
 	"bzzz/transport/mem":            {"bzzz/transport"},
 	"bzzz/cmd/bzzz":                 {"bzzz/", "github.com/spf13/cobra", "golang.org/x/"},

@@ -18,8 +18,9 @@ const (
 // Entry offers one namespace. Namespaces are numbered through the session, from
 // 0, in the order in which HELLO and then OPEN name them.
 //
-//	entry = name length << 1 | scoped | name
+//	entry = name length << 2 | met << 1 | scoped | name
 //	      | if scoped: number of prefixes, for each its length and its bytes
+//	      | if met: hint [5]
 //	      | digest [16]
 //
 // Prefixes are 1 to 1,024 bytes, in rising order, none of them the beginning of
@@ -27,13 +28,18 @@ const (
 type Entry struct {
 	Namespace string   // 1..MaxNamespace bytes of UTF-8 without control characters
 	Prefixes  [][]byte // the scope; none means the whole namespace
+	Met       bool
+	Hint      [5]byte  // if Met: the beginning of the digest of a state that both may once have agreed on
 	Digest    [16]byte // of root, clock and gone marks, salted
 }
 
 func (e Entry) append(dst []byte) []byte {
-	head := uint64(len(e.Namespace)) << 1
+	head := uint64(len(e.Namespace)) << 2
 	if len(e.Prefixes) > 0 {
 		head |= 1
+	}
+	if e.Met {
+		head |= 2
 	}
 	dst = binary.AppendUvarint(dst, head)
 	dst = append(dst, e.Namespace...)
@@ -43,13 +49,16 @@ func (e Entry) append(dst []byte) []byte {
 	for _, p := range e.Prefixes {
 		dst = append(binary.AppendUvarint(dst, uint64(len(p))), p...)
 	}
+	if e.Met {
+		dst = append(dst, e.Hint[:]...)
+	}
 	return append(dst, e.Digest[:]...)
 }
 
 func (c *cursor) entry() Entry {
 	var e Entry
-	head := c.count("as the head of an entry", MaxNamespace<<1|1)
-	e.Namespace = c.namespace(head >> 1)
+	head := c.count("as the head of an entry", MaxNamespace<<2|3)
+	e.Namespace = c.namespace(head >> 2)
 	if head&1 == 1 {
 		n := c.count("prefixes", MaxPrefixes)
 		if n == 0 {
@@ -58,6 +67,9 @@ func (c *cursor) entry() Entry {
 		for range n {
 			e.Prefixes = append(e.Prefixes, c.prefix(e.Prefixes))
 		}
+	}
+	if e.Met = head&2 != 0; e.Met {
+		c.fill(e.Hint[:])
 	}
 	c.fill(e.Digest[:])
 	return e

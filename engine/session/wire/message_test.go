@@ -128,7 +128,8 @@ func samples(z *Zstd) map[string]sample {
 		"hello":   {TypeHello, hello.Append(nil)},
 		"welcome": {TypeWelcome, welcome.Append(nil)},
 		"open":    {TypeOpen, Open{[]Entry{{Namespace: "notes", Prefixes: [][]byte{[]byte("a/"), []byte("b/")}}}}.Append(nil)},
-		"state":   {TypeState, State{300, sampleSnapshot()}.Append(nil, z)},
+		"state":   {TypeState, State{NS: 300, Snapshot: sampleSnapshot()}.Append(nil, z)},
+		"based":   {TypeState, State{NS: 3, Based: true, Base: [16]byte{9, 8, 7}, Snapshot: sampleSnapshot()}.Append(nil, z)},
 		"batch":   {TypeBatch, batch},
 		"history": {TypeHistory, batch},
 		"done":    {TypeDone, Done{1, 2, 3, sampleClock(3), sampleClock(1)}.Append(nil, z)},
@@ -205,9 +206,9 @@ func writeFile(t *testing.T, path, body string) {
 // The frames that decide what a check costs when nothing differs (S3).
 func TestOpeningSizes(t *testing.T) {
 	t.Parallel()
-	hello := Hello{MinProto: 1, MaxProto: 2, Caps: 1<<14 - 1, Entries: []Entry{{Namespace: "default"}}}
-	if n := len(AppendFrame(nil, TypeHello, hello.Append(nil))); n > 42 {
-		t.Errorf("HELLO of %d bytes, want at most 42", n)
+	hello := Hello{MinProto: 1, MaxProto: 2, Caps: 1<<14 - 1, Entries: []Entry{{Namespace: "default", Met: true}}}
+	if n := len(AppendFrame(nil, TypeHello, hello.Append(nil))); n > 47 {
+		t.Errorf("HELLO of %d bytes, want at most 47", n)
 	}
 	welcome := Welcome{Proto: 1, Caps: 1<<14 - 1, Verdicts: []Verdict{{Code: Equal}}}
 	if n := len(AppendFrame(nil, TypeWelcome, welcome.Append(nil))); n > 18 {
@@ -234,7 +235,10 @@ func TestMessagesIdentity(t *testing.T) {
 		same(t, gotWelcome, welcome, err, opts)
 
 		clock, gone := drawClock(t), drawClock(t)
-		state := State{hello.Caps, sampleSnapshot()}
+		state := State{NS: hello.Caps >> 1, Based: hello.Caps&1 != 0, Snapshot: sampleSnapshot()}
+		if state.Based {
+			fill(byte(hello.Caps), state.Base[:])
+		}
 		state.Epoch, state.Count, state.Clock, state.Gone = hello.Caps, hello.Caps, clock, gone
 		gotState, err := DecodeState(state.Append(nil, z), z)
 		same(t, gotState, state, err, opts)
@@ -268,6 +272,9 @@ func drawEntry(t *rapid.T) Entry {
 		e.Prefixes = append(e.Prefixes, []byte{b, 1})
 	}
 	slices.SortFunc(e.Prefixes, bytes.Compare)
+	if e.Met = rapid.Bool().Draw(t, "met"); e.Met {
+		fill(rapid.Byte().Draw(t, "hint"), e.Hint[:])
+	}
 	fill(rapid.Byte().Draw(t, "digest"), e.Digest[:])
 	return e
 }
@@ -337,15 +344,15 @@ func TestStrict(t *testing.T) {
 		{"hello: long varint", TypeHello, cat(0x81, 0, 1, 0, zero[:8]), errs.ErrInvalid},
 		{"hello: 11-byte varint", TypeHello, bytes.Repeat([]byte{0xff}, 30), errs.ErrInvalid},
 		{"hello: empty name", TypeHello, cat(opening, 0, digest), errs.ErrInvalid},
-		{"hello: name of 256 bytes", TypeHello, cat(opening, 0x80, 4, bytes.Repeat([]byte("a"), 256), digest), errs.ErrInvalid},
-		{"hello: control character", TypeHello, cat(opening, 2, "\n", digest), errs.ErrInvalid},
-		{"hello: not UTF-8", TypeHello, cat(opening, 2, 0xff, digest), errs.ErrInvalid},
-		{"hello: scope without prefix", TypeHello, cat(opening, 3, "a", 0, digest), errs.ErrInvalid},
-		{"hello: empty prefix", TypeHello, cat(opening, 3, "a", 1, 0, digest), errs.ErrInvalid},
-		{"hello: prefixes fall", TypeHello, cat(opening, 3, "a", 2, 1, "b", 1, "a", digest), errs.ErrInvalid},
-		{"hello: prefix within prefix", TypeHello, cat(opening, 3, "a", 2, 1, "b", 2, "ba", digest), errs.ErrInvalid},
-		{"hello: 257 prefixes", TypeHello, cat(opening, 3, "a", 0x81, 2, digest), errs.ErrInvalid},
-		{"hello: 4,097 entries", TypeHello, cat(opening, bytes.Repeat(cat(2, "a", digest), 4097)), errs.ErrInvalid},
+		{"hello: name of 256 bytes", TypeHello, cat(opening, 0x80, 8, bytes.Repeat([]byte("a"), 256), digest), errs.ErrInvalid},
+		{"hello: control character", TypeHello, cat(opening, 4, "\n", digest), errs.ErrInvalid},
+		{"hello: not UTF-8", TypeHello, cat(opening, 4, 0xff, digest), errs.ErrInvalid},
+		{"hello: scope without prefix", TypeHello, cat(opening, 5, "a", 0, digest), errs.ErrInvalid},
+		{"hello: empty prefix", TypeHello, cat(opening, 5, "a", 1, 0, digest), errs.ErrInvalid},
+		{"hello: prefixes fall", TypeHello, cat(opening, 5, "a", 2, 1, "b", 1, "a", digest), errs.ErrInvalid},
+		{"hello: prefix within prefix", TypeHello, cat(opening, 5, "a", 2, 1, "b", 2, "ba", digest), errs.ErrInvalid},
+		{"hello: 257 prefixes", TypeHello, cat(opening, 5, "a", 0x81, 2, digest), errs.ErrInvalid},
+		{"hello: 4,097 entries", TypeHello, cat(opening, bytes.Repeat(cat(4, "a", digest), 4097)), errs.ErrInvalid},
 		{"welcome: unknown verdict", TypeWelcome, cat(1, 0, 9), errs.ErrInvalid},
 		{"welcome: verdict after names", TypeWelcome, cat(1, 0, 4, 1, "a", 2), errs.ErrInvalid},
 		{"welcome: too many", TypeWelcome, cat(1, 0, bytes.Repeat([]byte{2}, 5000)), errs.ErrInvalid},

@@ -49,23 +49,37 @@ func (z *Zstd) unpacked(payload []byte) cursor {
 	return cursor{b: b, err: err}
 }
 
-// State tells the other side where this one stands in a namespace.
+// State tells the other side where this one stands in a namespace. Where both
+// have agreed on a state before, only what came since: clock and gone marks are
+// then to be joined with those of that state.
 //
-//	STATE = packed(namespace number | snapshot)
+//	STATE = packed(namespace number << 1 | based | if based: base [16] | snapshot)
 type State struct {
-	NS uint64
+	NS    uint64
+	Based bool
+	Base  [16]byte // if Based: the digest of the clock and gone marks that these add to
 	Snapshot
 }
 
 // Append appends the payload.
 func (m State) Append(dst []byte, z *Zstd) []byte {
-	return z.pack(dst, m.Snapshot.append(binary.AppendUvarint(nil, m.NS)))
+	body := binary.AppendUvarint(nil, m.NS<<1)
+	if m.Based {
+		body[0] |= 1
+		body = append(body, m.Base[:]...)
+	}
+	return z.pack(dst, m.Snapshot.append(body))
 }
 
 // DecodeState reads what Append appended.
 func DecodeState(payload []byte, z *Zstd) (State, error) {
 	c := z.unpacked(payload)
-	m := State{c.uvarint(), c.snapshot()}
+	head := c.uvarint()
+	m := State{NS: head >> 1, Based: head&1 != 0}
+	if m.Based {
+		c.fill(m.Base[:])
+	}
+	m.Snapshot = c.snapshot()
 	return m, c.end("state")
 }
 
