@@ -18,6 +18,7 @@ type Applied struct {
 	Conflicts int // new versions that stand beside others of their key
 	Forks     int // dots that were used for two versions (KERNEL K2 (1)): an alarm
 	Adopted   int // dots taken over as dead
+	Late      int // versions out of gaps of retired replicas: see Retirement
 }
 
 // Add sums counts.
@@ -28,6 +29,7 @@ func (a *Applied) Add(o Applied) {
 	a.Conflicts += o.Conflicts
 	a.Forks += o.Forks
 	a.Adopted += o.Adopted
+	a.Late += o.Late
 }
 
 // Apply takes in versions from outside (KERNEL K2). Versions that are live or
@@ -51,6 +53,9 @@ func (b *Batch) receive(v *crdt.Version, sum *Applied) error {
 	r := b.r
 	if v.Dot.Replica == r.self && v.Dot.Seq > r.clock.Of(r.self).Max() {
 		r.forked = true // someone else writes under our id
+	}
+	if r.isLate(v.Dot) && (r.unknown.Has(v.Dot) || !r.clock.Has(v.Dot)) {
+		sum.Late++
 	}
 	switch {
 	case r.unknown.Has(v.Dot):

@@ -65,7 +65,7 @@ func (b *Batch) Finish(views bool) error {
 		}
 	}
 	r.state.ids = uint64(len(r.ids.all()))
-	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len())
+	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len() + len(r.retired))
 	return b.meta.Put(metaState, r.state.append(nil))
 }
 
