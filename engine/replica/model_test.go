@@ -232,7 +232,7 @@ func (m *model) settle() {
 // the end all agree with the fold of everything that was written.
 func TestCollectedDeletesNeverReturn(t *testing.T) {
 	t.Parallel()
-	histories := uint64(3000)
+	histories := uint64(1500)
 	if testing.Short() {
 		histories = 300
 	}
