@@ -214,6 +214,7 @@ func (m *model) settle() {
 	}
 	for _, n := range m.nodes {
 		n.verify()
+		n.explain(Retention{Versions: 1, Since: n.now, Tombstones: crdt.MaxHLC}, n.r.Arrival()/2)
 		if n.root() != m.nodes[0].root() || !n.clock().Equal(m.nodes[0].clock()) {
 			m.t.Fatal("roots or clocks differ after everybody met everybody")
 		}

@@ -127,3 +127,17 @@ func (g *gaps) before(t *crdt.Version) (first crdt.Dot, found bool) {
 	}
 	return crdt.Dot{}, false
 }
+
+// end returns the last dot of the gap that begins with first, as far as t asks
+// for it.
+func (g *gaps) end(first crdt.Dot, t *crdt.Version) uint64 {
+	for _, run := range g.clock.Of(first.Replica).Runs() {
+		if run.Lo > first.Seq {
+			return run.Lo - 1
+		}
+	}
+	if first.Replica == t.Dot.Replica {
+		return t.Dot.Seq
+	}
+	return t.Context.Seq(first.Replica)
+}

@@ -95,7 +95,7 @@ const (
 	isYoung                   // a tombstone that retention keeps
 	isGuard                   // a tombstone that a dot might still arrive for
 	isWitness                 // a tombstone beside history that retention keeps
-	isRead                    // something that derives from the journal has not read it yet
+	isUnread                  // something that derives from the journal has not read it yet
 	isRecent                  // superseded: one of the newest of its key
 	isAged                    // superseded: written since the stamp of retention
 	isRemovable               // nothing keeps it
@@ -142,7 +142,7 @@ func (c *collector) judge(history []Retained) verdict {
 	if v.whole && unread { // its history has to go with it, and cannot yet
 		for i := range v.leaves {
 			if v.leaves[i] {
-				v.leaves[i], v.reasons[i], v.whole = false, isRead, false
+				v.leaves[i], v.reasons[i], v.whole = false, isUnread, false
 			}
 		}
 	}
@@ -158,7 +158,7 @@ func (c *collector) judge(history []Retained) verdict {
 		case i < c.keep.Versions:
 			v.reasons[i] = isRecent
 		case r.Arrival > c.until:
-			v.reasons[i] = isRead
+			v.reasons[i] = isUnread
 		default:
 			v.reasons[i] = isRemovable
 		}
@@ -180,7 +180,7 @@ func (c *collector) judgeLive(r Retained, witness bool) reason {
 	case witness:
 		return isWitness
 	case r.Arrival > c.until:
-		return isRead
+		return isUnread
 	}
 	return isRemovable
 }
