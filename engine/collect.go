@@ -91,3 +91,63 @@ func (ns *Namespace) collect(ctx context.Context, rule replica.Retention, out *C
 	}
 	return nil
 }
+
+// Explained says what a namespace keeps and why.
+type Explained struct {
+	Name string `json:"name"`
+	replica.Explained
+	Blocking []Blocking `json:"blocking"`
+}
+
+// Blocking is a stretch of a replica's versions that are missing here and that
+// keep deletes: one of them could still arrive and would have to be hidden. A
+// sync with a peer that has them ends it, or RetireReplica if nobody has.
+type Blocking struct {
+	Replica string `json:"replica"`
+	First   uint64 `json:"first"`   // number of the first missing version
+	Last    uint64 `json:"last"`    // and of the last one
+	Deletes int    `json:"deletes"` // that wait for it first
+}
+
+// Explain says what every namespace keeps and why, and what Collect with the
+// same argument would remove. progress, if not nil, is called with the number
+// of keys and records looked at, now and then. Reads and writes go on
+// meanwhile. O(everything).
+func (db *DB) Explain(ctx context.Context, keep Retention, progress func(done int)) ([]Explained, error) {
+	rule := db.retention(keep)
+	names, err := db.Namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Explained
+	done, next := 0, verifyStride
+	step := func(n int) error {
+		if done += n; done < next {
+			return nil
+		}
+		next = done + verifyStride
+		if progress != nil {
+			progress(done)
+		}
+		return ctx.Err()
+	}
+	for _, name := range names {
+		ns := db.find(name)
+		if ns == nil {
+			continue
+		}
+		e := Explained{Name: name, Blocking: []Blocking{}}
+		err := ns.fullView(ctx, func(v *replica.View) (err error) {
+			e.Explained, err = v.Explain(rule, collectUntil, step)
+			return err
+		})
+		if err != nil {
+			return out, err
+		}
+		for _, b := range e.Explained.Blocking {
+			e.Blocking = append(e.Blocking, Blocking{b.Replica.String(), b.First, b.Last, b.Tombstones})
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}

@@ -141,3 +141,20 @@ func (g *gaps) end(first crdt.Dot, t *crdt.Version) uint64 {
 	}
 	return t.Context.Seq(first.Replica)
 }
+
+// LiveOf returns how many live versions, tombstones included, each replica
+// wrote. O(live versions), without reading them.
+func (v *View) LiveOf() (map[crdt.ReplicaID]int, error) {
+	d, err := replayDelta(v.journal, v.state.mark, v.ids)
+	if err != nil {
+		return nil, err
+	}
+	out := map[crdt.ReplicaID]int{}
+	for e, err := range v.liveWithin(v.clock, &d) {
+		if err != nil {
+			return nil, err
+		}
+		out[v.ids.at(e.id)]++
+	}
+	return out, v.Err()
+}
