@@ -104,9 +104,8 @@ type Explained struct {
 // sync with a peer that has them ends it, or RetireReplica if nobody has.
 type Blocking struct {
 	Replica string `json:"replica"`
-	First   uint64 `json:"first"`   // number of the first missing version
-	Last    uint64 `json:"last"`    // and of the last one
-	Deletes int    `json:"deletes"` // that wait for it first
+	Gap
+	Tombstones int `json:"tombstones"` // deletes that wait for it first
 }
 
 // Explain says what every namespace keeps and why, and what Collect with the
@@ -145,9 +144,13 @@ func (db *DB) Explain(ctx context.Context, keep Retention, progress func(done in
 			return out, err
 		}
 		for _, b := range e.Explained.Blocking {
-			e.Blocking = append(e.Blocking, Blocking{b.Replica.String(), b.First, b.Last, b.Tombstones})
+			e.Blocking = append(e.Blocking, Blocking{b.Replica.String(), Gap{b.First, b.Last}, b.Tombstones})
 		}
 		out = append(out, e)
 	}
 	return out, nil
 }
+
+// Size is how many records there are of a class, and the bytes of their keys
+// and values.
+type Size = replica.Size

@@ -28,12 +28,18 @@ type ReplicaInfo struct {
 
 // ReplicaIn is what is known of a replica in one namespace.
 type ReplicaIn struct {
-	Name     string          `json:"name"`
-	Versions uint64          `json:"versions"` // seen
-	Last     uint64          `json:"last"`     // number of its newest version
-	Live     int             `json:"live"`     // of them not superseded, deletes included
-	Gaps     []crdt.Interval `json:"gaps"`     // numbers not seen below Last
-	Retired  time.Time       `json:"retired,omitzero"`
+	Name     string    `json:"name"`
+	Versions uint64    `json:"versions"` // seen
+	Last     uint64    `json:"last"`     // number of its newest version
+	Live     int       `json:"live"`     // of them not superseded, deletes included
+	Gaps     []Gap     `json:"gaps"`     // numbers not seen below Last
+	Retired  time.Time `json:"retired_at,omitzero"`
+}
+
+// Gap is a stretch of a replica's versions that are missing here.
+type Gap struct {
+	First uint64 `json:"first"` // number of the first missing version
+	Last  uint64 `json:"last"`  // and of the last one
 }
 
 // Replicas returns every replica that anything was seen of, by id. O(live
@@ -77,7 +83,7 @@ func (r *ReplicaInfo) add(part ReplicaIn) {
 	r.Live += part.Live
 	r.Gaps += len(part.Gaps)
 	for _, g := range part.Gaps {
-		r.Missing += g.Hi - g.Lo + 1
+		r.Missing += g.Last - g.First + 1
 	}
 	if !part.Retired.IsZero() {
 		r.Retired = true
@@ -104,10 +110,14 @@ func (ns *Namespace) replicas(ctx context.Context) (map[crdt.ReplicaID]ReplicaIn
 		for _, id := range clock.Replicas() {
 			seen := clock.Of(id)
 			gaps := crdt.NewSeqSet(crdt.Interval{Lo: 1, Hi: seen.Max()}).Minus(seen)
-			out[id] = ReplicaIn{
+			part := ReplicaIn{
 				Name: ns.name, Versions: seen.Count(), Last: seen.Max(), Live: live[id],
-				Gaps: slices.Clone(gaps.Runs()), Retired: retired[id],
+				Gaps: []Gap{}, Retired: retired[id],
 			}
+			for _, g := range gaps.Runs() {
+				part.Gaps = append(part.Gaps, Gap{g.Lo, g.Hi})
+			}
+			out[id] = part
 		}
 		return nil
 	})
