@@ -14,70 +14,96 @@ import (
 // links the records to their keys' heads, and never changes what is live, dead
 // or seen. A version that is live, not seen, retained already, or of a key
 // without siblings is passed over; so is one of a key that damage has hit. It
-// returns how many it took. An invalid version fails the whole batch. Cost: the
-// key's history a version.
+// returns how many it took. An invalid version fails the whole batch before
+// anything is written. Cost: the history of each key once.
 func (b *Batch) Backfill(versions []*crdt.Version) (int, error) {
-	taken := 0
+	var keys []string
+	groups := map[string][]*crdt.Version{}
 	for _, v := range versions {
 		if err := v.Validate(); err != nil {
-			return taken, err
+			return 0, err
 		}
-		wanted, err := b.wantsHistory(v)
+		if groups[string(v.Key)] == nil {
+			keys = append(keys, string(v.Key))
+		}
+		groups[string(v.Key)] = append(groups[string(v.Key)], v)
+	}
+	taken := 0
+	for _, key := range keys {
+		wanted, err := b.wantedHistory([]byte(key), groups[key])
 		if err != nil {
 			return taken, err
 		}
-		if !wanted {
-			continue
-		}
-		if err := b.backfill(v); err != nil {
+		if err := b.backfill(wanted); err != nil {
 			return taken, err
 		}
-		taken++
+		taken += len(wanted)
 	}
 	return taken, nil
 }
 
-// wantsHistory reports whether v is to be taken in. b.head is that of its key
-// then.
-func (b *Batch) wantsHistory(v *crdt.Version) (bool, error) {
-	dead, err := b.r.isDead(b.tx, v.Dot)
-	if errors.Is(err, ErrCorrupt) || err == nil && !dead {
-		return false, nil // what is not known to be dead is not history
-	}
-	if err != nil {
-		return false, err
-	}
-	history, err := b.History(v.Key)
+// wantedHistory returns those versions of a key that are to be taken in.
+// b.head is that of the key if there are any.
+func (b *Batch) wantedHistory(key []byte, versions []*crdt.Version) ([]*crdt.Version, error) {
+	history, err := b.History(key)
 	if errors.Is(err, ErrCorrupt) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil || len(history) == 0 {
-		return false, err
+		return nil, err
 	}
-	return !slices.ContainsFunc(history, func(r Retained) bool { return r.Dot == v.Dot }), nil
-}
-
-// backfill appends the record of v and hangs it on its key's head.
-func (b *Batch) backfill(v *crdt.Version) error {
-	r := b.r
-	if _, err := b.intern(v.Dot.Replica); err != nil {
-		return err
+	retained := map[crdt.Dot]bool{}
+	for _, r := range history {
+		retained[r.Dot] = true
 	}
-	for _, p := range v.Context {
-		if _, err := b.intern(p.Replica); err != nil {
-			return err
+	var wanted []*crdt.Version
+	for _, v := range versions {
+		dead, err := b.r.isDead(b.tx, v.Dot)
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return nil, err
+		}
+		if err == nil && dead && !retained[v.Dot] { // what is not known to be dead is not history
+			retained[v.Dot] = true
+			wanted = append(wanted, v)
 		}
 	}
-	r.state.arrival++
-	arrival := r.state.arrival
-	record := appendVersionRecord(nil, RecordBackfill, 0, v, arrival,
-		func(id crdt.ReplicaID) uint32 { return r.ids.byID[id] }, nil, nil)
-	if err := b.journal.Put(arrivalKey(arrival), record); err != nil {
-		return err
-	}
+	return wanted, nil
+}
+
+// backfill appends records of versions of the key of b.head. The last one leads
+// to the others and to whatever hung on the head, so that a head stays small
+// however long its history.
+func (b *Batch) backfill(versions []*crdt.Version) error {
+	r := b.r
 	h := &b.head
-	h.orphans = append(slices.Clone(h.orphans), arrival)
-	return b.putHead(v.Key, h, h.tally())
+	hanging := slices.Clone(h.orphans)
+	for i, v := range versions {
+		if _, err := b.intern(v.Dot.Replica); err != nil {
+			return err
+		}
+		for _, p := range v.Context {
+			if _, err := b.intern(p.Replica); err != nil {
+				return err
+			}
+		}
+		r.state.arrival++
+		arrival := r.state.arrival
+		var orphans []uint64
+		if i == len(versions)-1 {
+			orphans = hanging
+		}
+		record := appendVersionRecord(nil, RecordBackfill, 0, v, arrival,
+			func(id crdt.ReplicaID) uint32 { return r.ids.byID[id] }, nil, orphans)
+		if err := b.journal.Put(arrivalKey(arrival), record); err != nil {
+			return err
+		}
+		hanging = append(hanging, arrival)
+	}
+	if len(versions) == 0 {
+		return nil
+	}
+	h.orphans = hanging[len(hanging)-1:]
+	return b.putHead(versions[0].Key, h, h.tally())
 }
 
 // HistoryMissing yields the retained superseded versions whose keys have

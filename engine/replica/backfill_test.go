@@ -92,6 +92,11 @@ func TestBackfill(t *testing.T) {
 	if got := b.backfill(again...); got != 0 {
 		t.Fatalf("took %d versions again", got)
 	}
+	b.view(func(v *View) {
+		if _, err := v.Siblings([]byte("k")); err != nil || len(v.head.orphans) != 1 {
+			t.Fatalf("%d records hang on the head, %v, want one that leads to the others", len(v.head.orphans), err)
+		}
+	})
 	b.write("k", crdt.Put, "5") // the records hang on this one's now
 	if got := b.history("k"); len(got) != 6 {
 		t.Fatalf("history %q after another write", got)

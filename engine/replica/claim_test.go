@@ -223,32 +223,3 @@ func TestDropSurvivesALostHead(t *testing.T) {
 		t.Fatalf("siblings %v, want what was there without what was dropped", s)
 	}
 }
-
-func FuzzDecodeDrop(f *testing.F) {
-	ids := newIDTable()
-	for i := range byte(3) {
-		if _, err := ids.add(crdt.ReplicaID{i + 1}); err != nil {
-			f.Fatal(err)
-		}
-	}
-	d := drop{time: 5, peer: crdt.ReplicaID{2}, key: []byte("k"), versions: []superseded{{1, 7, 3}, {2, 1, 9}}, lost: crdt.NewClock()}
-	d.lost.AddRange(crdt.ReplicaID{3}, 2, 4)
-	f.Add(d.append(nil, 10), uint64(10))
-	f.Add((&drop{lost: crdt.NewClock()}).append(nil, 1), uint64(1))
-	f.Fuzz(func(t *testing.T, b []byte, arrival uint64) {
-		if len(b) > sumLen { // give the decoder what passes the sum, too
-			b = seal(slices.Clone(b[:len(b)-sumLen]), 0, arrivalKey(arrival))
-		}
-		d, err := decodeDrop(b, arrival, ids)
-		if err != nil {
-			if !errors.Is(err, ErrCorrupt) {
-				t.Fatalf("error %v is not of the kind corrupt", err)
-			}
-			return
-		}
-		again, err := decodeDrop(d.append(nil, arrival), arrival, ids)
-		if err != nil || !slices.Equal(again.versions, d.versions) || string(again.key) != string(d.key) || !again.lost.Equal(d.lost) {
-			t.Fatalf("decoded %+v, then %+v, %v", d, again, err)
-		}
-	})
-}

@@ -60,20 +60,32 @@ func (d *Retirement) append(b, key []byte) []byte {
 	return seal(b, start, key)
 }
 
+// decodeRetirement reads what append wrote for the replica of number n.
+func decodeRetirement(b, key []byte, n uint32) (Retirement, error) {
+	body, err := unseal(b, key, "retired replica", uint64(n))
+	if err != nil {
+		return Retirement{}, err
+	}
+	rd := reader{b: body}
+	d := Retirement{Last: rd.u64(), Time: crdt.HLC(rd.u64())}
+	if !rd.ok() {
+		return Retirement{}, damaged("retired replica", uint64(n), "malformed")
+	}
+	return d, nil
+}
+
 // loadRetired reads the decisions of the meta bucket.
 func loadRetired(meta store.Bucket, ids []crdt.ReplicaID) (map[crdt.ReplicaID]Retirement, error) {
 	out := map[crdt.ReplicaID]Retirement{}
 	c := meta.Cursor()
 	for k, v := c.Seek([]byte{metaRetired}); len(k) == 5 && k[0] == metaRetired; k, v = c.Next() {
 		n := binary.BigEndian.Uint32(k[1:])
-		body, err := unseal(v, k, "retired replica", uint64(n))
+		d, err := decodeRetirement(v, k, n)
 		if err != nil {
 			return nil, err
 		}
-		rd := reader{b: body}
-		d := Retirement{Last: rd.u64(), Time: crdt.HLC(rd.u64())}
-		if !rd.ok() || int(n) >= len(ids) {
-			return nil, damaged("retired replica", uint64(n), "malformed")
+		if int(n) >= len(ids) {
+			return nil, damaged("retired replica", uint64(n), "names an unknown replica")
 		}
 		d.Replica = ids[n]
 		out[d.Replica] = d
