@@ -224,6 +224,7 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	if err := b.raiseGone(gone); err != nil {
 		return Applied{}, err
 	}
+	b.adopted = b.adopted || !dots.IsEmpty() || !gone.IsEmpty()
 	if fresh.IsEmpty() {
 		return Applied{}, nil
 	}

@@ -20,6 +20,7 @@ type Batch struct {
 	now       crdt.HLC                // this node's physical clock
 	dirty     map[crdt.ReplicaID]bool // clock entries to write
 	healed    map[crdt.ReplicaID]bool // unknown entries to write
+	adopted   bool                    // Adopt took over a peer's clock: its gaps are closed
 	meta      store.Bucket
 	conflicts store.Bucket
 	expiry    store.Bucket
