@@ -40,6 +40,7 @@ type NamespaceSync struct {
 	Conflicts int            `json:"conflicts"`
 	Repaired  int            `json:"repaired"`
 	Adopted   int            `json:"adopted"` // dots known to be dead since
+	Late      int            `json:"late"`    // versions out of gaps of retired replicas: see RetireReplica
 	Lost      int            `json:"lost"`    // versions of ours that are damaged
 	InSync    bool           `json:"in_sync"` // equal clocks and roots, proven
 	Root      [32]byte       `json:"-"`
@@ -84,7 +85,7 @@ func newSyncReport(r session.Report, took time.Duration) SyncReport {
 		out.Namespaces = append(out.Namespaces, NamespaceSync{
 			Name: n.Name, Peer: n.Peer, Tier: n.Tier, Sent: n.Sent, Received: n.Received,
 			New: n.Applied.New, Conflicts: n.Applied.Conflicts, Repaired: n.Applied.Repaired,
-			Adopted: n.Applied.Adopted, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
+			Adopted: n.Applied.Adopted, Late: n.Applied.Late, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
 		})
 		out.InSync = out.InSync && n.InSync
 	}
