@@ -150,6 +150,9 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 	if sum.Forks > 0 {
 		h.db.opts.Logger.Error("dots used for two versions", "namespace", name, "count", sum.Forks)
 	}
+	if sum.Late > 0 {
+		h.db.opts.Logger.Warn("versions of retired replicas arrived late", "namespace", name, "count", sum.Late)
+	}
 	return sum, err
 }
 

@@ -53,15 +53,24 @@ const (
 	// DefaultKeepFor is how long collection leaves every version: 30 days, so
 	// that a device that was away for a vacation can still be compared.
 	DefaultKeepFor = 30 * 24 * time.Hour
+	// DefaultTombstoneAge is how long collection leaves deletes and the journal's
+	// own records: 7 days, so that a cursor or a session that was away for a
+	// week finds the journal as it left it. Deletes need no longer: one that was
+	// collected is proven to the peers that missed it (docs/KERNEL.md, K3-K6).
+	DefaultTombstoneAge = 7 * 24 * time.Hour
 	// DefaultSweepInterval is how often expired versions are looked for: 1 min.
 	DefaultSweepInterval = time.Minute
 )
 
-// Retention says which superseded versions collection keeps. A version stays
-// if either rule keeps it.
+// Retention says what collection keeps. A superseded version stays if Versions
+// or Age keeps it. A delete stays while it is younger than TombstoneAge, while a
+// version it replaced is younger than Age, and while a version that it would
+// have to hide could still arrive; the journal's own records stay for
+// TombstoneAge.
 type Retention struct {
-	Versions int           // newest versions of a key; 0 = DefaultKeepVersions, < 0 = none
-	Age      time.Duration // everything younger; 0 = DefaultKeepFor, < 0 = nothing
+	Versions     int           // newest versions of a key; 0 = DefaultKeepVersions, < 0 = none
+	Age          time.Duration // everything younger; 0 = DefaultKeepFor, < 0 = nothing
+	TombstoneAge time.Duration // 0 = DefaultTombstoneAge, < 0 = none
 }
 
 // Options changes how a directory is opened. The zero value, or nil, is useful.
@@ -85,7 +94,7 @@ type Options struct {
 	// Resolvers are added to the built-in "lww" and "mv". Every node that
 	// shows a prefix must know its resolver; one that does not shows all values.
 	Resolvers crdt.Resolvers
-	// Retention of superseded versions.
+	// Retention of superseded versions and deletes.
 	Retention Retention
 	// MaxDrift is how far ahead of this node's clock a stamp may be and still
 	// move it; 0 = 5 minutes.
@@ -140,6 +149,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&out.Retention.Age, DefaultKeepFor)
 	setDefault(&out.MaxAbsentDrop, DefaultMaxAbsentDrop)
 	setDefault(&out.BrakeQuorum, DefaultBrakeQuorum)
+	setDefault(&out.Retention.TombstoneAge, DefaultTombstoneAge)
 	setDefault(&out.MaxDrift, replica.DefaultMaxDrift)
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)

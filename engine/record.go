@@ -49,7 +49,7 @@ type Record struct {
 	// Mixed: values of several kinds stand side by side; the highest is shown.
 	Mixed bool
 	// Token names this state for PutIf and DeleteIf; NoToken for an absent key
-	// that was never written.
+	// that was never written, or whose delete was collected.
 	Token Token
 }
 

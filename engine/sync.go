@@ -47,6 +47,7 @@ type NamespaceSync struct {
 	Repaired  int            `json:"repaired"`
 	Adopted   int            `json:"adopted"`        // dots known to be dead since
 	Dropped   int            `json:"dropped"`        // live versions that the peer knew to be dead
+	Late      int            `json:"late"`           // versions out of gaps of retired replicas: see RetireReplica
 	Lost      int            `json:"lost"`           // versions of ours that are damaged
 	Missing   int            `json:"missing"`        // versions that had vanished here without a word, and are back
 	Rounds    int            `json:"rounds"`         // comparisons by sketch or tree
@@ -94,7 +95,7 @@ func newSyncReport(r session.Report, took time.Duration) SyncReport {
 		out.Namespaces = append(out.Namespaces, NamespaceSync{
 			Name: n.Name, Peer: n.Peer, Tier: n.Tier, Sent: n.Sent, Received: n.Received,
 			New: n.Applied.New, Conflicts: n.Applied.Conflicts, Repaired: n.Applied.Repaired,
-			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Missing: n.Missing, Rounds: n.Rounds, Held: n.Held, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
+			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Late: n.Applied.Late, Missing: n.Missing, Rounds: n.Rounds, Held: n.Held, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
 		})
 		out.InSync = out.InSync && n.InSync
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"bzzz/engine"
@@ -60,47 +58,4 @@ func (a *app) printStats(s engine.Stats) error {
 		}
 	}
 	return rows.Close()
-}
-
-func newGcCmd(a *app) *cobra.Command {
-	keep := engine.DefaultKeepVersions
-	older := duration(engine.DefaultKeepFor)
-	cmd := &cobra.Command{
-		Use:   "gc",
-		Short: "Remove old versions that were replaced",
-		Long: `Remove versions that were replaced, in every namespace, except the newest of each
-key (--keep) and those written within a time (--older); a version stays if
-either keeps it. Current values and deletes always stay. The room is used again
-by later writes; the file does not shrink.`,
-		Example: `  bzzz gc
-  bzzz gc --keep 1 --older 7d
-  bzzz gc --keep 0 --older 0s`,
-		Args: cobra.NoArgs,
-	}
-	cmd.Flags().IntVar(&keep, "keep", keep, "keep so many versions of each key")
-	cmd.Flags().Var(&older, "older", "remove only what was written longer ago than this")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if keep < 0 {
-			return usage(cmd, "--keep %d is negative", keep)
-		}
-		rule := engine.Retention{Versions: keep, Age: time.Duration(older)}
-		if keep == 0 { // the engine takes zero for its default
-			rule.Versions = -1
-		}
-		if older == 0 {
-			rule.Age = -1
-		}
-		return a.inDB(writing, func(db *engine.DB) error {
-			started := time.Now()
-			r, err := db.Collect(cmd.Context(), rule)
-			if err != nil {
-				return err
-			}
-			return a.p.Object(cliout.Field{Name: "keys", Value: cliout.Count(r.Keys)},
-				cliout.Field{Name: "removed", Value: cliout.Count(r.Removed)},
-				cliout.Field{Name: "bytes", Value: cliout.Bytes(r.Bytes)},
-				cliout.Field{Name: "seconds", Value: time.Since(started)})
-		})
-	}
-	return cmd
 }

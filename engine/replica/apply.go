@@ -19,6 +19,7 @@ type Applied struct {
 	Forks     int // dots that were used for two versions (KERNEL K2 (1)): an alarm
 	Adopted   int // dots taken over as dead
 	Dropped   int // live versions dropped on the peer's claim
+	Late      int // versions out of gaps of retired replicas: see Retirement
 }
 
 // Add sums counts.
@@ -30,6 +31,7 @@ func (a *Applied) Add(o Applied) {
 	a.Forks += o.Forks
 	a.Adopted += o.Adopted
 	a.Dropped += o.Dropped
+	a.Late += o.Late
 }
 
 // Apply takes in versions from outside (KERNEL K2). Versions that are live or
@@ -53,6 +55,9 @@ func (b *Batch) receive(v *crdt.Version, sum *Applied) error {
 	r := b.r
 	if v.Dot.Replica == r.self && v.Dot.Seq > r.clock.Of(r.self).Max() {
 		r.forked = true // someone else writes under our id
+	}
+	if r.isLate(v.Dot) && (r.unknown.Has(v.Dot) || !r.clock.Has(v.Dot)) {
+		sum.Late++
 	}
 	switch {
 	case r.unknown.Has(v.Dot):
@@ -230,6 +235,7 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	if err := b.raiseGone(gone); err != nil {
 		return Applied{}, err
 	}
+	b.adopted = b.adopted || !dots.IsEmpty() || !gone.IsEmpty()
 	if fresh.IsEmpty() {
 		return Applied{}, nil
 	}

@@ -20,6 +20,7 @@ type Batch struct {
 	now       crdt.HLC                // this node's physical clock
 	dirty     map[crdt.ReplicaID]bool // clock entries to write
 	healed    map[crdt.ReplicaID]bool // unknown entries to write
+	adopted   bool                    // Adopt took over a peer's clock: its gaps are closed
 	meta      store.Bucket
 	conflicts store.Bucket
 	expiry    store.Bucket
@@ -66,7 +67,7 @@ func (b *Batch) Finish(views bool) error {
 		}
 	}
 	r.state.ids = uint64(len(r.ids.all()))
-	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len())
+	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len() + len(r.retired))
 	return b.meta.Put(metaState, r.state.append(nil))
 }
 

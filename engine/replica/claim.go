@@ -12,10 +12,11 @@ import (
 
 // Dropped counts what a claim removed, or would remove.
 type Dropped struct {
-	Keys     int   // that lost a sibling
-	Versions int   // live ones, tombstones included
-	Bytes    int64 // of their keys and values
-	Lost     int   // dots that damage had taken from here, known to be dead now
+	Keys     int        // that lost a sibling
+	Versions int        // live ones, tombstones included
+	Bytes    int64      // of their keys and values
+	Lost     int        // dots that damage had taken from here, known to be dead now
+	Held     crdt.Clock // dots of live versions that stay for now: see Drop
 }
 
 // Drop removes what a peer proved to be dead (KERNEL K3, K7): of the claimed
@@ -25,18 +26,32 @@ type Dropped struct {
 // in its key's history while the key has siblings. Apply the peer's siblings
 // first, in the same batch.
 //
+// A version that might still have to cover one that has not arrived (a gap
+// below it: see Collect) is held back until the adoption closes the gap: else
+// what it overwrote could arrive and be shown. So a claim may be dropped in
+// parts, before the adoption; what was held back is claimed again in the batch
+// that adopts, after Adopt, where nothing but tombstones is held back any more.
+// Those are invisible, and collected here once nothing keeps them.
+//
 // The caller vouches that the claim lists dots of this node for which the peer
 // answered from one snapshot, and that the peer may claim; it bounds the work by
 // splitting the claim. O(dots claimed that are live); where damage has taken
 // some, a scan of the heads.
 func (b *Batch) Drop(claim crdt.Clock, peer crdt.ReplicaID) (Dropped, error) {
 	r := b.r
-	victims, stray, err := b.victims(claim.Meet(r.clock), &r.delta)
+	victims, stray, err := b.victims(claim.Meet(r.clock), &r.delta, newGaps(r.clock.Minus(r.unknown), r.retired))
 	if err != nil {
 		return Dropped{}, err
 	}
+	sum := Dropped{Held: crdt.NewClock()}
+	victims = slices.DeleteFunc(victims, func(x victim) bool {
+		held := x.guards && (x.kind == crdt.Delete || !b.adopted)
+		if held {
+			sum.Held.AddRange(b.ids.at(x.at.id), x.at.seq, x.at.seq)
+		}
+		return held
+	})
 	slices.SortFunc(victims, func(a, b victim) int { return bytes.Compare(a.key, b.key) })
-	var sum Dropped
 	for len(victims) > 0 {
 		n := 1
 		for n < len(victims) && bytes.Equal(victims[n].key, victims[0].key) {
@@ -65,7 +80,7 @@ func (v *View) ClaimSize(claim crdt.Clock) (keys, versions int, bytes int64, err
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	victims, _, err := v.victims(claim.Meet(v.clock), &d)
+	victims, _, err := v.victims(claim.Meet(v.clock), &d, newGaps(v.Clock(), v.retired))
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -84,12 +99,13 @@ type victim struct {
 	kind    crdt.Kind
 	expiry  int64
 	size    int64
+	guards  bool // it might still have to cover a version that has not arrived
 	strayed bool // its record cannot be read
 }
 
 // victims finds the live versions among dots, and as stray those dots that are
 // neither dead nor live as far as can be read.
-func (rd *Reader) victims(dots crdt.Clock, d *delta) (found []victim, stray crdt.Clock, err error) {
+func (rd *Reader) victims(dots crdt.Clock, d *delta, g *gaps) (found []victim, stray crdt.Clock, err error) {
 	stray = dots.Minus(rd.deadWithin(dots, d))
 	for e, err := range rd.liveWithin(stray.Clone(), d) {
 		if err != nil {
@@ -104,8 +120,10 @@ func (rd *Reader) victims(dots crdt.Clock, d *delta) (found []victim, stray crdt
 			return nil, stray, err
 		}
 		v := &rec.version
+		_, guards := g.before(v)
 		found = append(found, victim{
 			key: bytes.Clone(v.Key), at: e, kind: v.Kind, expiry: v.Expiry(), size: int64(len(v.Key) + len(v.Value)),
+			guards: guards,
 		})
 	}
 	for _, x := range found {
@@ -182,11 +200,14 @@ func (b *Batch) dropOf(group []victim, peer crdt.ReplicaID, sum *Dropped) error 
 // the heads that still name them. O(keys).
 func (b *Batch) dropStray(stray crdt.Clock, peer crdt.ReplicaID) (Dropped, error) {
 	sum := Dropped{Lost: int(stray.Count())}
+	if err := b.healHeads(); err != nil {
+		return sum, err
+	}
 	var groups [][]victim
 	listed := crdt.NewClock()
 	for key, e := range b.Heads(nil, nil) {
 		if err := decodeHead(e.raw, key, &b.head); err != nil {
-			continue // damage: it is derived again, without what is dead
+			return sum, err
 		}
 		var group []victim
 		for _, s := range b.head.siblings {

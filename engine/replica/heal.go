@@ -18,6 +18,26 @@ func (b *Batch) readHead(key []byte) error {
 	return err
 }
 
+// healHeads derives every damaged head again: one that names nothing live any
+// more is touched by no later version. O(keys), and O(journal) a damaged one.
+func (b *Batch) healHeads() error {
+	var damaged [][]byte
+	for key, e := range b.Heads(nil, nil) {
+		if err := decodeHead(e.raw, key, &b.head); err != nil {
+			damaged = append(damaged, bytes.Clone(key))
+		}
+	}
+	for _, key := range damaged {
+		if err := b.rebuildHead(key); err != nil {
+			return err
+		}
+		if err := b.putHead(key, &b.head, b.head.tally()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // rebuildHead derives a key's head from the journal: whatever joined, less what
 // is dead now, which hangs on the head for history's sake. Damaged records are
 // passed over, their dots are neither live nor dead then. O(journal).

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -168,62 +167,6 @@ func stateWhere(history []Retained, in func(*crdt.Version) bool) (crdt.Siblings,
 		}
 	}
 	return crdt.Maximal(inside), nil
-}
-
-// Retention says which superseded versions are kept. A version stays if either
-// rule keeps it.
-type Retention struct {
-	Versions int      // the newest so many of a key, live ones included
-	Since    crdt.HLC // and everything written at or after this stamp
-}
-
-// Collected counts what a collection looked at and removed.
-type Collected struct {
-	Keys    int    // looked at
-	Removed int    // journal records removed
-	Bytes   int64  // of these records
-	Next    []byte // stored key to go on from, nil at the end
-}
-
-// Collect removes superseded versions beyond retention from the journal, for
-// the keys from start on, at most limit keys. The facts their records proved
-// are in the dead view before they go, in the same transaction (KERNEL K3).
-func (b *Batch) Collect(start []byte, keep Retention, limit int) (Collected, error) {
-	if err := b.r.catchUp(b.tx); err != nil {
-		return Collected{}, err
-	}
-	var sum Collected
-	var gone []uint64
-	for key := range b.Heads(start, nil) {
-		if sum.Keys == limit {
-			sum.Next = slices.Clone(key)
-			break
-		}
-		sum.Keys++
-		history, err := b.History(key)
-		if errors.Is(err, ErrCorrupt) {
-			continue // verify reports it; nothing of a damaged key is removed
-		}
-		if err != nil {
-			return sum, err
-		}
-		for i, v := range history {
-			if !v.Live && i >= keep.Versions && v.Time < keep.Since {
-				gone = append(gone, v.Arrival)
-			}
-		}
-	}
-	for _, arrival := range gone {
-		key := arrivalKey(arrival)
-		sum.Bytes += int64(len(key) + len(b.journal.Get(key)))
-		if err := b.journal.Delete(key); err != nil {
-			return sum, err
-		}
-		sum.Removed++
-		b.r.state.removed++
-		b.r.state.collected = max(b.r.state.collected, arrival)
-	}
-	return sum, nil
 }
 
 // Change is one change of visible state that the journal holds.

@@ -92,6 +92,7 @@ const (
 	metaClock   = 'c' // sequence set of dots seen
 	metaGone    = 'g' // sequence set 1..n: highest seq of tombstones no longer held
 	metaUnknown = 'u' // sequence set of dots that damage has taken: neither live nor dead
+	metaRetired = 'r' // decision that the replica is lost for good
 )
 
 func metaKey(kind byte, id uint32) []byte {
@@ -113,7 +114,7 @@ type state struct {
 	// How many records there are of what could vanish without leaving a gap.
 	removed uint64 // journal records that collection removed
 	ids     uint64 // replica table entries
-	sets    uint64 // dot sets of the meta bucket
+	sets    uint64 // dot sets of the meta bucket, and decisions about replicas
 }
 
 func (s *state) append(b []byte) []byte {
@@ -169,6 +170,7 @@ type Replica struct {
 	clock   crdt.Clock
 	gone    crdt.Clock
 	unknown crdt.Clock
+	retired map[crdt.ReplicaID]Retirement
 	delta   delta
 	stale   bool // a Batch changed the cache and did not commit
 	forked  bool // somebody else writes under our id
@@ -228,6 +230,7 @@ func (r *Replica) load(tx store.Tx) error {
 	}
 	r.journal, r.state = v.journal, v.state
 	r.clock, r.gone, r.unknown = v.clock, v.gone, v.unknown
+	r.retired = v.retired
 	r.stale = false
 	if r.delta, err = replayDelta(v.Reader.journal, r.state.mark, r.ids); err != nil {
 		return fmt.Errorf("namespace %q: %w", r.cfg.Name, err)

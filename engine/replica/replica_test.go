@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -254,7 +255,7 @@ func randomHistory(t *testing.T, seed uint64) {
 			}
 		case 6:
 			n.must(n.batch(func(b *Batch) error {
-				_, err := b.Collect(nil, Retention{Versions: 1, Since: crdt.MaxHLC}, 100)
+				_, err := b.Collect(nil, Retention{Versions: 1, Since: crdt.MaxHLC}, math.MaxUint64, 100)
 				return err
 			}))
 		default:

@@ -225,6 +225,7 @@ type View struct {
 	clock     crdt.Clock
 	gone      crdt.Clock
 	unknown   crdt.Clock
+	retired   map[crdt.ReplicaID]Retirement
 }
 
 // View returns the state that tx sees. O(replicas).
@@ -280,7 +281,10 @@ func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 			return nil, err
 		}
 	}
-	if n := uint64(l.clock.Len() + l.gone.Len() + l.unknown.Len()); n != l.state.sets {
+	if l.retired, err = loadRetired(meta, l.ids.all()); err != nil {
+		return nil, err
+	}
+	if n := uint64(l.clock.Len() + l.gone.Len() + l.unknown.Len() + len(l.retired)); n != l.state.sets {
 		return nil, damaged("clock", n, fmt.Sprintf("%d entries are missing", int64(l.state.sets-n)))
 	}
 	l.Reader = &Reader{
