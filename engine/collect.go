@@ -62,12 +62,11 @@ func (db *DB) retention(keep Retention) replica.Retention {
 	}
 }
 
-// collectUntil is the newest journal record that collection may remove: how far
-// everything else that derives its state from the journal has read. The heads,
-// the dots and the dead view are brought up to date by the collection itself.
-const collectUntil = math.MaxUint64
-
 func (ns *Namespace) collect(ctx context.Context, rule replica.Retention, out *CollectReport) error {
+	until, err := ns.viewsReach(ctx)
+	if err != nil {
+		return err
+	}
 	var next []byte
 	for first := true; first || next != nil; first = false {
 		var part replica.Collected
@@ -76,7 +75,7 @@ func (ns *Namespace) collect(ctx context.Context, rule replica.Retention, out *C
 			if err != nil {
 				return err, nil
 			}
-			part, err = b.Collect(next, rule, collectUntil, collectBatch)
+			part, err = b.Collect(next, rule, until, collectBatch)
 			return err, err
 		}})
 		if err != nil {
@@ -137,7 +136,7 @@ func (db *DB) Explain(ctx context.Context, keep Retention, progress func(done in
 		}
 		e := Explained{Name: name, Blocking: []Blocking{}}
 		err := ns.fullView(ctx, func(v *replica.View) (err error) {
-			e.Explained, err = v.Explain(rule, collectUntil, step)
+			e.Explained, err = v.Explain(rule, math.MaxUint64, step)
 			return err
 		})
 		if err != nil {

@@ -118,6 +118,14 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 		if sum, err = b.Apply(versions); err != nil {
 			return err, err
 		}
+		if adopt != nil {
+			adopted, err := b.Adopt(adopt.Dots, adopt.Gone)
+			if err != nil {
+				return err, err
+			}
+			sum.Add(adopted)
+		}
+		// After the adoption, which closes the gaps that keep versions from being dropped.
 		if adopt != nil && !adopt.Drop.IsEmpty() {
 			dropped, err := b.Drop(adopt.Drop, adopt.From)
 			if err != nil {
@@ -125,13 +133,6 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 			}
 			sum.Dropped += dropped.Versions
 			g.reloadRules(ns)
-		}
-		if adopt != nil {
-			adopted, err := b.Adopt(adopt.Dots, adopt.Gone)
-			if err != nil {
-				return err, err
-			}
-			sum.Add(adopted)
 		}
 		for _, v := range versions {
 			if v.Key[0] == 0 {

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"math"
 	"sync"
 
 	"bzzz/crdt"
@@ -101,6 +103,45 @@ func (ns *Namespace) storeViews(ctx context.Context) error {
 		}
 		return err, err
 	}})
+}
+
+// viewsReach brings stored tiles and sketch to the journal's end and returns the
+// newest record that they need no more: collection may remove up to there. What
+// is not stored is made from the live keys when it is needed.
+func (ns *Namespace) viewsReach(ctx context.Context) (uint64, error) {
+	until := uint64(math.MaxUint64)
+	err := ns.fullView(ctx, func(v *replica.View) error {
+		c := &ns.roots
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		tree, sketched := v.Stored()
+		if !tree && !sketched {
+			return nil
+		}
+		until = v.Arrival()
+		if tree {
+			t, err := v.Tree()
+			if err != nil {
+				return err
+			}
+			c.update = t.Update()
+		}
+		if sketched {
+			s, err := v.Sketch(c.sketch)
+			if err != nil {
+				return err
+			}
+			c.sketch, c.due = s, true
+		}
+		return nil
+	})
+	if errors.Is(err, ErrCorrupt) {
+		return math.MaxUint64, nil // they will have to be made anew as it is
+	}
+	if err != nil {
+		return 0, err
+	}
+	return until, ns.storeViews(ctx)
 }
 
 // State is what two replicas compare to know whether they agree: both are in

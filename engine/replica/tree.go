@@ -32,6 +32,11 @@ func (v *View) Tree() (*Tree, error) {
 	return v.treeOf(v.leaves())
 }
 
+// Stored reports whether tiles and a sketch are stored.
+func (v *View) Stored() (tree, sketch bool) {
+	return v.tx.Bucket(v.names.tree) != nil, v.tx.Bucket(v.names.sketch) != nil
+}
+
 // LenientTree is Tree for a comparison with a peer: a version that cannot be read
 // gets a leaf that nobody else has, so that the comparison finds it missing
 // here. Its root is no proof of anything, and it must not be stored.

@@ -341,19 +341,19 @@ func (n *node) applyAll(name string, versions []*crdt.Version, a *Adoption) (sum
 		if sum, err = b.Apply(versions); err != nil {
 			return err
 		}
-		if a != nil && !a.Drop.IsEmpty() {
-			dropped, err := b.Drop(a.Drop, a.From)
-			if err != nil {
-				return err
-			}
-			sum.Dropped += dropped.Versions
-		}
 		if a != nil {
 			adopted, err := b.Adopt(a.Dots, a.Gone)
 			if err != nil {
 				return err
 			}
 			sum.Add(adopted)
+		}
+		if a != nil && !a.Drop.IsEmpty() {
+			dropped, err := b.Drop(a.Drop, a.From)
+			if err != nil {
+				return err
+			}
+			sum.Dropped += dropped.Versions
 		}
 		if n.applies == n.crashAt {
 			return errCrash
