@@ -123,6 +123,8 @@ type Walk struct {
 	hollow int
 	reads  uint64
 	stats  Stats
+	window int // softPending; less in tests
+	length int // of a message that may take one more expansion; likewise
 
 	branches []*merkle.Branch // scratch by depth of inlining
 }
@@ -148,7 +150,7 @@ func New(x *merkle.Index, c Config) (*Walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Walk{index: x, cfg: c, top: top.Clone()}
+	w := &Walk{index: x, cfg: c, top: top.Clone(), window: softPending, length: MaxMessage - maxExpansion}
 	w.offers.index = x
 	return w, nil
 }
@@ -271,10 +273,10 @@ func (w *Walk) step(r *reader) ([]byte, error) {
 func (w *Walk) ask(out []byte) ([]byte, error) {
 	answered := len(out) > 1
 	asked := 0
-	for !w.mine.empty() && len(out) <= MaxMessage-maxExpansion {
+	for !w.mine.empty() && len(out) <= w.length {
 		pending := w.mine.weight + w.theirs.weight + asked
 		forced := !answered && len(w.asked) == 0 && w.mine.newest() > w.theirs.newest()
-		if pending >= softPending && !forced {
+		if pending >= w.window && !forced {
 			break
 		}
 		n, at, f, err := w.pop(&w.mine)
@@ -282,7 +284,7 @@ func (w *Walk) ask(out []byte) ([]byte, error) {
 			return nil, err
 		}
 		in := inlining{above: n.Count / uint64(max(w.cfg.Spread, 1))}
-		if w.cfg.Spread != NoInlining && pending+maxInlined < softPending {
+		if w.cfg.Spread != NoInlining && pending+maxInlined < w.window {
 			in.room = maxInlined
 		}
 		from := len(w.asked)

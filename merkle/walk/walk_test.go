@@ -78,6 +78,36 @@ func TestWalks(t *testing.T) {
 	}
 }
 
+// TestWindow: with windows so small that most regions wait, each side with its
+// own, a walk finds the same, and what waits stays near the window.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	for name, key := range shapes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			most := 0
+			for seed := range uint64(100) {
+				rng := rand.New(rand.NewPCG(seed, 37))
+				n := rng.IntN(2 << rng.IntN(12))
+				a, b := pair(rng, key, n, rng.IntN(1+n))
+				widest := 0
+				r := check(t, indexOf(t, setOf(a)), indexOf(t, setOf(b)), walk.Config{Salt: saltOf(seed)}, func(w *walk.Walk) {
+					window := rng.IntN(40)
+					widest = max(widest, window)
+					w.SetWindow(window, 1+rng.IntN(400))
+				})
+				if r.pending > 10*widest+2100 {
+					t.Fatalf("seed %d: %d regions wait with windows of %d", seed, r.pending, widest)
+				}
+				most = max(most, r.messages)
+			}
+			if most < 20 {
+				t.Errorf("at most %d messages: the windows were not used", most)
+			}
+		})
+	}
+}
+
 // TestEdges: the ends of the scale.
 func TestEdges(t *testing.T) {
 	t.Parallel()
