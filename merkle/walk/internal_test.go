@@ -62,7 +62,7 @@ func (s numbers) index(t *testing.T) *merkle.Index {
 
 // lie is Receive of a peer that says of equal subtrees that they differ, and
 // expands them truly. It works where no TILE skips, whose check byte would tell.
-func (w *Walk) lie(t *testing.T, msg []byte) []byte {
+func (w *Walk) lie(t *testing.T, msg []byte, short bool) []byte {
 	t.Helper()
 	r := &reader{rest: msg[1:], cut: w.cfg.Cut}
 	if err := w.settle(r); err != nil {
@@ -72,6 +72,9 @@ func (w *Walk) lie(t *testing.T, msg []byte) []byte {
 	w.cfg.Salt[0]++
 	out, err := w.answer([]byte{msgStep}, r)
 	w.cfg.Salt = salt
+	for i := range w.mine.entries {
+		w.mine.entries[i].dense = short
+	}
 	if err == nil {
 		out, err = w.ask(out)
 	}
@@ -81,9 +84,17 @@ func (w *Walk) lie(t *testing.T, msg []byte) []byte {
 	return out
 }
 
-// TestExpandsWhatIsEqual: a peer that expands what is equal is found out.
+// TestExpandsWhatIsEqual: a peer that expands what is equal is found out, with
+// LEAVES and with SHORT.
 func TestExpandsWhatIsEqual(t *testing.T) {
 	t.Parallel()
+	for _, short := range []bool{false, true} {
+		expandsWhatIsEqual(t, short)
+	}
+}
+
+func expandsWhatIsEqual(t *testing.T, short bool) {
+	t.Helper()
 	x, y := numbers{5000, 97}.index(t), numbers{5000, 98}.index(t)
 	honest, err := New(x, Config{Initiator: true})
 	if err != nil {
@@ -100,14 +111,21 @@ func TestExpandsWhatIsEqual(t *testing.T) {
 	if msg, _, err = liar.Receive(msg); err != nil {
 		t.Fatal(err)
 	}
-	for range 20 {
+	for i := range 20 {
 		if msg, _, err = honest.Receive(msg); err != nil {
 			break
 		}
-		msg = liar.lie(t, msg)
+		if short && i > 0 { // the lies were about TILEs
+			msg, _, err = liar.Receive(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			msg = liar.lie(t, msg, short)
+		}
 	}
 	if !errors.Is(err, ErrInvalid) || honest.hollow != maxHollow+1 {
-		t.Errorf("%v after %d expansions of equal regions", err, honest.hollow)
+		t.Errorf("short %v: %v after %d expansions of equal regions", short, err, honest.hollow)
 	}
 }
 

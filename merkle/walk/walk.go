@@ -279,16 +279,16 @@ func (w *Walk) ask(out []byte) ([]byte, error) {
 		if pending >= w.window && !forced {
 			break
 		}
-		n, at, f, err := w.pop(&w.mine)
+		e, err := w.pop(&w.mine)
 		if err != nil {
 			return nil, err
 		}
-		in := inlining{above: n.Count / uint64(max(w.cfg.Spread, 1))}
+		in := inlining{above: e.node.Count / uint64(max(w.cfg.Spread, 1))}
 		if w.cfg.Spread != NoInlining && pending+maxInlined < w.window {
 			in.room = maxInlined
 		}
 		from := len(w.asked)
-		if out, err = w.expand(out, n, at, f, &in, 0); err != nil {
+		if out, err = w.expand(out, e, &in, 0); err != nil {
 			return nil, err
 		}
 		for i := range w.asked[from:] {
