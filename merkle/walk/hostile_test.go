@@ -8,7 +8,6 @@ import (
 	"slices"
 	"testing"
 
-	"bzzz/internal/errs"
 	"bzzz/merkle"
 	"bzzz/merkle/walk"
 )
@@ -35,7 +34,7 @@ func (v *victim) feed(t testing.TB, msg []byte) (out []byte, done bool, err erro
 	if len(out) > walk.MaxMessage || err != nil && (out != nil || done) {
 		t.Fatalf("%d bytes, done %v, %v", len(out), done, err)
 	}
-	if err != nil && !errors.Is(err, walk.ErrInvalid) && !errors.Is(err, walk.ErrTooLarge) && !errors.Is(err, errs.ErrUnsupported) {
+	if err != nil && !errors.Is(err, walk.ErrInvalid) && !errors.Is(err, walk.ErrTooLarge) && !errors.Is(err, walk.ErrUnsupported) {
 		t.Fatalf("an error of another kind: %v", err)
 	}
 	for key, err := range v.Offers() {
@@ -191,6 +190,54 @@ func TestBadMessages(t *testing.T) {
 		if _, _, err := v.feed(t, msg); err == nil {
 			t.Errorf("%s is taken", name)
 		}
+	}
+}
+
+// TestMineTwice: MINE is no answer where the region was turned before.
+func TestMineTwice(t *testing.T) {
+	t.Parallel()
+	few := map[string]uint64{}
+	for i := range 20 {
+		few[ucxl(i)] = 1
+	}
+	own := setOf(few)
+	v := newVictim(t, indexOf(t, own), own, walk.Config{Initiator: true})
+	_, err := v.Start()
+	must(t, err)
+	out, _, err := v.feed(t, stepOf(tile(0, 3, 2)))
+	if err != nil || len(out) != 2+1+4*20 || out[1] != 5 {
+		t.Fatalf("%x, %v, want MINE and LEAVES", out, err)
+	}
+	if _, _, err = v.feed(t, stepOf([]byte{5})); !errors.Is(err, walk.ErrInvalid) {
+		t.Errorf("MINE to LEAVES after MINE: %v", err)
+	}
+
+	for i := range 40 {
+		few[ucxl(i)] = 1
+	}
+	own = setOf(few)
+	x := indexOf(t, own)
+	parts := 0
+	for first := 0; first < 256; first += 32 {
+		v := newVictim(t, x, own, walk.Config{})
+		_, _, err := v.feed(t, openOf(1))
+		must(t, err)
+		short := []byte{1, 0x0F, 0x40} // all four slots differ, and the first is 32 SHORT keys
+		for i := range 32 {
+			short = append(short, byte(first+i))
+		}
+		out, _, err := v.feed(t, stepOf(short))
+		must(t, err)
+		if out[1] == 4 { // none matches
+			continue
+		}
+		parts++
+		if _, _, err = v.feed(t, stepOf([]byte{5})); !errors.Is(err, walk.ErrInvalid) {
+			t.Errorf("MINE to LEAVES after SHORT: %v", err)
+		}
+	}
+	if parts == 0 {
+		t.Error("no SHORT matched a key")
 	}
 }
 

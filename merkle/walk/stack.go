@@ -87,7 +87,7 @@ func (w *Walk) pop(s *stack) (entry, error) {
 		return e, nil
 	}
 	if !s.loaded {
-		if err := w.read(min(top.node.Count, merkle.GroupKeys)); err != nil {
+		if err := w.read(toBranch(top.node)); err != nil {
 			return entry{}, err
 		}
 		if err := w.index.Branch(top.node, top.at, &s.branch); err != nil {

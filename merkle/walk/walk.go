@@ -15,6 +15,8 @@ var (
 	ErrInvalid = errs.ErrInvalid
 	// ErrTooLarge: the peer exceeds a bound.
 	ErrTooLarge = errs.ErrTooLarge
+	// ErrUnsupported: the peer's format is another.
+	ErrUnsupported = errs.ErrUnsupported
 	// ErrCorrupt: the own tree or leaves are damaged.
 	ErrCorrupt = errs.ErrCorrupt
 )
@@ -106,8 +108,8 @@ type Stats struct {
 
 // Walk is one side of a walk. It serves one goroutine at a time, like the index
 // it reads; the index's transaction must last until the last offer is taken.
-// Memory: 64 Ki entries at worst, in practice about 200 bytes for each region
-// that differs, plus the offers that wait.
+// Memory: about 300 bytes and a path for each region that differs and is pending
+// or asked, 24 Ki at a time and 64 Ki at worst, plus the offers that wait.
 type Walk struct {
 	index *merkle.Index
 	cfg   Config
@@ -178,8 +180,9 @@ func (w *Walk) Start() ([]byte, error) {
 // MaxWaiting offers wait.
 //
 // ErrInvalid for a message that breaks the format and for a call out of turn,
-// ErrTooLarge for a peer that exceeds a bound, ErrCorrupt for damage of our own.
-// Every later call returns the same error.
+// ErrTooLarge for a peer that exceeds a bound, ErrUnsupported for another format,
+// ErrCorrupt for damage of our own. Every later call returns the same error, but
+// for too many offers that wait, which changes nothing.
 func (w *Walk) Receive(msg []byte) (out []byte, done bool, err error) {
 	if w.err != nil {
 		return nil, false, w.err
@@ -239,7 +242,7 @@ func (w *Walk) open(r *reader) ([]byte, error) {
 	case r.err != nil:
 		return nil, r.err
 	case f != format:
-		return nil, fmt.Errorf("%w: walk format %d", errs.ErrUnsupported, f)
+		return nil, fmt.Errorf("%w: walk format %d", ErrUnsupported, f)
 	case int(cut) != w.cfg.Cut || string(prefix) != string(w.cfg.Prefix) || len(r.rest) > 0:
 		return nil, fmt.Errorf("%w: the peer's prefix or cut is another", ErrInvalid)
 	}
@@ -345,13 +348,21 @@ func (w *Walk) read(n uint64) error {
 	return nil
 }
 
+// toBranch returns what is read to branch n: its tile, or its keys.
+func toBranch(n merkle.Node) uint64 {
+	if n.Count > merkle.GroupKeys {
+		return 1
+	}
+	return n.Count
+}
+
 // branch fills scratch number i with what n holds at a depth.
 func (w *Walk) branch(i int, n merkle.Node, depth int) (*merkle.Branch, error) {
 	for len(w.branches) <= i {
 		w.branches = append(w.branches, new(merkle.Branch))
 	}
 	b := w.branches[i]
-	if err := w.read(min(n.Count, merkle.GroupKeys)); err != nil {
+	if err := w.read(toBranch(n)); err != nil {
 		return nil, err
 	}
 	return b, w.index.Branch(n, depth, b)

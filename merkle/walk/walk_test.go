@@ -2,7 +2,9 @@ package walk_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -286,6 +288,74 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%s: after damage: %v", name, err)
 		}
 	}
+}
+
+// TestBytes: the table of MERKLE.md section 5 on 100 k keys. A tenth of its keys
+// with a tenth of its differences costs at most a tenth of its bytes, plus a
+// fifth; single differences cost what they cost there, or less.
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	base := sorted(100_000, ucxl)
+	x := indexOf(t, base)
+	for _, c := range []struct {
+		d         int
+		clustered bool
+		bytes     int
+	}{
+		{0, false, 60}, {1, false, 519}, {10, false, 21_000 / 10}, {100, false, 135_000 / 10}, {1000, false, 756_000 / 10},
+		{100, true, 4500 / 2}, {1000, true, 37_500 / 10},
+	} {
+		for _, mixed := range []bool{false, true} {
+			rng := rand.New(rand.NewPCG(uint64(c.d), 51))
+			r := check(t, x, indexOf(t, changed(base, rng, c.d, mixed, c.clustered)), walk.Config{Salt: saltOf(9)})
+			if r.bytes > c.bytes*12/10 || r.messages > 9 {
+				t.Errorf("d=%d, clustered %v, mixed %v: %d bytes in %d messages, want %d", c.d, c.clustered, mixed, r.bytes, r.messages, c.bytes)
+			}
+			t.Logf("d=%d, clustered %v, mixed %v: %d bytes in %d messages", c.d, c.clustered, mixed, r.bytes, r.messages)
+		}
+	}
+}
+
+// TestForks: small tiles at different paths of one depth. The byte that tells
+// them does not always, and then the walk goes on and finds the same.
+func TestForks(t *testing.T) {
+	t.Parallel()
+	a, b := map[string]uint64{}, map[string]uint64{}
+	for i := range 120 {
+		common := fmt.Sprintf("common/%d", i)
+		a[common], b[common] = 1, 1
+	}
+	for i := range 500 {
+		k := string(binary.BigEndian.AppendUint16(nil, uint16(i*131)))
+		a["stem/a/"+k], b["stem/b/"+k] = 1, 1
+	}
+	x, y := indexOf(t, setOf(a)), indexOf(t, setOf(b))
+	least, most := 1<<30, 0
+	for seed := range uint64(1000) {
+		r := check(t, x, y, walk.Config{Salt: saltOf(seed)})
+		least, most = min(least, r.bytes), max(most, r.bytes)
+	}
+	if most < 2*least {
+		t.Errorf("%d to %d bytes: the check byte never failed to tell", least, most)
+	}
+}
+
+// TestChains: trees as deep as they get, a tile for every key.
+func TestChains(t *testing.T) {
+	t.Parallel()
+	a, b := map[string]uint64{}, map[string]uint64{}
+	for i := range 20 {
+		key := []byte{byte(i)}
+		for range 1000 {
+			key = append(key, byte(i*7))
+			a[string(key)], b[string(key)] = 1, 2
+		}
+	}
+	x := indexOf(t, setOf(a))
+	r := check(t, x, indexOf(t, setOf(b)), walk.Config{})
+	t.Logf("all of 20 chains differ: %d bytes in %d messages", r.bytes, r.messages)
+	delete(b, string(bytes.Repeat([]byte{0}, 700)))
+	check(t, x, indexOf(t, setOf(b)), walk.Config{Spread: walk.NoInlining})
 }
 
 // TestLarge: 100 k keys of several shapes.
