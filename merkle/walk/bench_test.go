@@ -97,3 +97,41 @@ func BenchmarkWalk(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkExtremes measures what does not fit in one window: bytes a key that
+// differs, messages, and the most regions that wait.
+func BenchmarkExtremes(b *testing.B) {
+	const n = 1_000_000
+	base := sorted(n, ucxl)
+	x := indexOf(b, base)
+	rng := rand.New(rand.NewPCG(3, 3))
+	third := make(set, 0, n)
+	for _, it := range base {
+		if rng.IntN(3) == 0 {
+			third = append(third, it)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		set  set
+		d    int
+	}{
+		{"100k-spread", changed(base, rng, 100_000, false, false), 100_000},
+		{"100k-clustered", changed(base, rng, 100_000, false, true), 100_000},
+		{"all", changed(base, rng, n-1, false, true), n - 1},
+		{"third-only", third, n - len(third)},
+		{"none", nil, n},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			y := indexOf(b, c.set)
+			var r *result
+			for b.Loop() {
+				r = run(b, x, y, walk.Config{})
+			}
+			b.ReportMetric(float64(r.bytes)/float64(c.d), "wire-bytes/key")
+			b.ReportMetric(float64(r.messages), "messages")
+			b.ReportMetric(float64(r.pending), "pending")
+			b.ReportMetric(float64(r.largest), "largest-message")
+		})
+	}
+}

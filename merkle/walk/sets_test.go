@@ -148,7 +148,7 @@ func run(t testing.TB, a, b *merkle.Index, c walk.Config, setup ...func(w *walk.
 		drain(t, sides[turn], &r.offers[turn])
 		r.pending = max(r.pending, sides[turn].Pending())
 	}
-	if !done[0] && !done[1] || r.first.Stats().Sent+r.second.Stats().Sent != r.messages ||
+	if !done[0] || !done[1] || r.first.Stats().Sent+r.second.Stats().Sent != r.messages ||
 		r.first.Stats().BytesReceived+r.second.Stats().BytesReceived != r.bytes {
 		t.Fatalf("done %v after %d messages", done, r.messages)
 	}

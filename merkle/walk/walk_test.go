@@ -98,7 +98,7 @@ func TestWindow(t *testing.T) {
 					widest = max(widest, window)
 					w.SetWindow(window, 1+rng.IntN(400))
 				})
-				if r.pending > 10*widest+2100 {
+				if r.pending > widest+300 {
 					t.Fatalf("seed %d: %d regions wait with windows of %d", seed, r.pending, widest)
 				}
 				most = max(most, r.messages)
@@ -344,7 +344,7 @@ func TestForks(t *testing.T) {
 func TestChains(t *testing.T) {
 	t.Parallel()
 	a, b := map[string]uint64{}, map[string]uint64{}
-	for i := range 20 {
+	for i := range 8 {
 		key := []byte{byte(i)}
 		for range 1000 {
 			key = append(key, byte(i*7))
@@ -353,7 +353,7 @@ func TestChains(t *testing.T) {
 	}
 	x := indexOf(t, setOf(a))
 	r := check(t, x, indexOf(t, setOf(b)), walk.Config{})
-	t.Logf("all of 20 chains differ: %d bytes in %d messages", r.bytes, r.messages)
+	t.Logf("all of 8 chains differ: %d bytes in %d messages", r.bytes, r.messages)
 	delete(b, string(bytes.Repeat([]byte{0}, 700)))
 	check(t, x, indexOf(t, setOf(b)), walk.Config{Spread: walk.NoInlining})
 }
@@ -369,7 +369,7 @@ func TestLarge(t *testing.T) {
 			base[shapes[name](rng, i)] = 0
 		}
 		x := indexOf(t, setOf(base))
-		for _, d := range []int{1, 30, 5000} {
+		for _, d := range []int{30, 5000} {
 			b := maps.Clone(base)
 			for k := range base {
 				if rng.IntN(n) < d {
