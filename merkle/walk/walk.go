@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -102,7 +103,7 @@ const format = 1
 type Stats struct {
 	Sent, Received           int // messages
 	BytesSent, BytesReceived int
-	Expanded                 int // TILEs and LEAVES sent
+	Expanded                 int // TILEs, LEAVES and SHORTs sent
 	Wanted                   int // slots, leaves and regions the peer was told to offer
 }
 
@@ -152,6 +153,7 @@ func New(x *merkle.Index, c Config) (*Walk, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Prefix = bytes.Clone(c.Prefix)
 	w := &Walk{index: x, cfg: c, top: top.Clone(), window: softPending, length: MaxMessage - maxExpansion}
 	w.offers.index = x
 	return w, nil
@@ -176,7 +178,7 @@ func (w *Walk) Start() ([]byte, error) {
 
 // Receive takes the peer's next message and returns ours. done says that the
 // walk is over: out, unless nil, is still to be sent, and the offers that wait
-// are the last. The message is not kept. It must not be called while more than
+// are the last. The message is not kept. A message of 1 MiB takes some 0.1 s. It must not be called while more than
 // MaxWaiting offers wait.
 //
 // ErrInvalid for a message that breaks the format and for a call out of turn,
