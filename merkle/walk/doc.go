@@ -20,8 +20,8 @@
 // regions that differ, and so on with turned roles, until a region has at most
 // 32 keys and their leaves are compared one by one. Large children are sent
 // along with their parent (inlined), so that a message descends by a factor of
-// about W whatever the tree's shape. A message with 1 M keys on both sides
-// descends 8-fold: 8 messages for any number of spread differences that fits.
+// about W whatever the tree's shape: 8 messages for 1 M keys, 9 where changes are
+// clustered (BenchmarkWalk).
 //
 // Positions are never sent. Both sides keep the same two stacks of regions that
 // differ, one of those that the initiator expands and one of the responder's;
@@ -61,6 +61,8 @@
 //	00        EMPTY: no keys; only of the whole
 //	01..20    LEAVES: so many keys, and their cuts in key order. A leaf digest
 //	          commits to its key, so no keys are sent
+//	21..40    SHORT: 1..32 keys, and the first byte of each cut: enough where
+//	          most differ. Not of the whole, and not after MINE
 //	80|flags  TILE: more than 32 keys; flag 08: MANY, more than 1,024
 //	  u16     nibbles with which keys go on; flag 10: a key ends here (slot 0)
 //	  flag 20: uvarint  nibbles that all keys of the region share further on
@@ -96,6 +98,12 @@
 //	05        MINE: it has more than 1,024 keys in the region and expands it
 //	          itself, as TILE with MANY; not after MINE to a TILE
 //
+// Answers to SHORT are the same, but what the answerer may have it does not have
+// for certain. After 00 and 01 it expands the region as LEAVES, of those of its
+// keys that match in a byte, and they are compared with those of the asker's
+// that it did not name; MINE is no answer to that. MINE to SHORT is for more
+// than 32 keys and followed by a TILE.
+//
 // Each side pushes, for a STEP, the entries that arise from it in reverse: the
 // region asked first comes off first, and of an entry the lowest slot. A STEP
 // has an answer or an expansion unless the newest entry of both stacks is the
@@ -109,9 +117,10 @@
 // no key that is not live here is ever offered, each at most once, and
 //
 //   - regions are entered only where we have keys, each at a greater depth than
-//     the one it came from, so that a walk ends;
-//   - an expansion in which nothing differs is a lie or a chance of 2^-32: the
-//     ninth is an error;
+//     the one it came from, and MINE turns a region at most twice, so that a
+//     walk ends;
+//   - an expansion in which nothing differs is a lie or a chance of 2^-32 (or
+//     2^-64): the ninth is an error;
 //   - pending entries, unanswered expansions and offers of a message are bounded
 //     (64 Ki, 24 Ki and those of 32 Ki expansions);
 //   - work is linear in the bytes received, and in all at most that of reading

@@ -7,14 +7,12 @@ import (
 	"bzzz/merkle"
 )
 
-// question is a TILE or LEAVES that we sent.
+// question is a TILE, LEAVES or SHORT that we sent.
 type question struct {
-	node   merkle.Node // what we have there
-	at     int         // depth of the region; that of a TILE is node.Depth
-	form   form        // what the region's expansion had to be
-	mask   uint32      // slots in use; 0 for LEAVES
-	inline uint32      // slots whose TILE follows
-	size   int         // number of questions in this one, itself included
+	entry         // the region; its mask is the slots of a TILE in use
+	short  bool   // SHORT
+	inline uint32 // slots whose TILE follows
+	size   int    // number of questions in this one, itself included
 }
 
 // inlining is what may go along with an expansion.
@@ -24,16 +22,18 @@ type inlining struct {
 }
 
 // expand appends our expansion of a region to a message and notes what the peer
-// is to answer. n is what we have in the region, level counts the TILEs around it.
-func (w *Walk) expand(out []byte, n merkle.Node, at int, f form, in *inlining, level int) ([]byte, error) {
+// is to answer. level counts the TILEs around it.
+func (w *Walk) expand(out []byte, e entry, in *inlining, level int) ([]byte, error) {
+	n := e.node
 	if n.Count == 0 {
 		return append(out, kindEmpty), nil
 	}
 	w.stats.Expanded++
 	from := len(w.asked)
-	w.asked = append(w.asked, question{node: n, at: at, form: f, size: 1})
+	short := e.dense && e.form == innerForm && n.Count > 1 && n.Count <= merkle.GroupKeys
+	w.asked = append(w.asked, question{entry: e, short: short, size: 1})
 	if n.Count <= merkle.GroupKeys {
-		return w.appendLeaves(append(out, byte(n.Count)), n)
+		return w.appendLeaves(out, &w.asked[from])
 	}
 	b, err := w.branch(level, n, n.Depth)
 	if err != nil {
@@ -47,10 +47,10 @@ func (w *Walk) expand(out []byte, n merkle.Node, at int, f form, in *inlining, l
 		}
 	}
 	w.asked[from].mask, w.asked[from].inline = b.Mask, inline
-	out = w.appendTile(out, n, at, b, inline)
+	out = w.appendTile(out, n, e.at, b, inline)
 	for m := inline; m != 0; m &= m - 1 {
 		c := b.Slots[bits.TrailingZeros32(m)].Clone()
-		if out, err = w.expand(out, c, n.Depth+1, innerForm, in, level+1); err != nil {
+		if out, err = w.expand(out, entry{node: c, at: n.Depth + 1, form: innerForm}, in, level+1); err != nil {
 			return nil, err
 		}
 	}
@@ -92,13 +92,26 @@ func (w *Walk) appendTile(out []byte, n merkle.Node, at int, b *merkle.Branch, i
 	return out
 }
 
-// appendLeaves appends the cuts of the leaves of a small node.
-func (w *Walk) appendLeaves(out []byte, n merkle.Node) ([]byte, error) {
-	if err := w.read(n.Count); err != nil {
+// appendLeaves appends LEAVES or SHORT of a small node.
+func (w *Walk) appendLeaves(out []byte, q *question) ([]byte, error) {
+	n, at, i := q.node.Count, len(out), 0
+	if err := w.read(n); err != nil {
 		return nil, err
 	}
-	err := w.index.Keys(n, func(_ []byte, leaf merkle.Digest) error {
-		out = w.appendCut(out, &leaf)
+	if q.only != 0 {
+		n = uint64(bits.OnesCount32(q.only))
+	}
+	if out = append(out, byte(n)); q.short {
+		out[at] += kindShort
+	}
+	err := w.index.Keys(q.node, func(_ []byte, leaf merkle.Digest) error {
+		switch chosen := q.only == 0 || q.only>>i&1 != 0; {
+		case q.short:
+			out = append(out, byte(w.cut(&leaf)))
+		case chosen:
+			out = w.appendCut(out, &leaf)
+		}
+		i++
 		return nil
 	})
 	return out, err

@@ -62,8 +62,16 @@ func (r *reader) uvarint(limit int) int {
 	return int(v)
 }
 
-// cuts appends n cuts to c.
-func (r *reader) cuts(c []uint64, n int) []uint64 {
+// shorts reads n cuts of one byte.
+func (r *reader) shorts(n int) (c []uint64) {
+	for _, b := range r.bytes(n) {
+		c = append(c, uint64(b))
+	}
+	return c
+}
+
+// cuts reads n cuts.
+func (r *reader) cuts(n int) (c []uint64) {
 	b := r.bytes(n * r.cut)
 	for ; len(b) > 0; b = b[r.cut:] {
 		if r.cut == 4 {
@@ -116,10 +124,11 @@ func pack(set, mask uint32) (packed uint32) {
 	return packed
 }
 
-// The first byte of an expansion: 0 is EMPTY, 1..32 LEAVES, and from kindTile on
-// a TILE with flags.
+// The first byte of an expansion: 0 is EMPTY, 1..32 LEAVES, the next 32 SHORT,
+// and from kindTile on a TILE with flags.
 const (
 	kindEmpty = 0
+	kindShort = merkle.GroupKeys
 	kindTile  = 0x80
 
 	flagMany   = 0x08
@@ -129,9 +138,10 @@ const (
 	flagsTile  = flagMany | flagEnd | flagSkip | flagInline
 )
 
-// expansion is a TILE or LEAVES of the peer.
+// expansion is a TILE, LEAVES or SHORT of the peer.
 type expansion struct {
-	cuts []uint64 // of the leaves, or of the slots in mask
+	cuts  []uint64 // of the leaves, or of the slots in mask
+	short bool     // SHORT
 
 	tile   bool
 	many   bool
@@ -146,14 +156,16 @@ type expansion struct {
 // expansion reads the next expansion of the region that is the first at nibbles
 // of path, with all that is inlined in it, depth first, and appends it to list.
 // EMPTY appends nothing. nested is the number of TILEs around it, which must be
-// 0 for LEAVES and EMPTY. path may be nil where there cannot be MANY.
+// 0 for all others. path may be nil where there cannot be MANY.
 func (r *reader) expansion(list []expansion, path []byte, at, nested int) []expansion {
 	kind := r.byte()
 	switch {
 	case r.err != nil || nested == 0 && kind == kindEmpty:
 		return list
 	case nested == 0 && kind <= merkle.GroupKeys:
-		return append(list, expansion{cuts: r.cuts(nil, int(kind)), size: 1})
+		return append(list, expansion{cuts: r.cuts(int(kind)), size: 1})
+	case nested == 0 && kind <= kindShort+merkle.GroupKeys:
+		return append(list, expansion{cuts: r.shorts(int(kind - kindShort)), short: true, size: 1})
 	case kind < kindTile || kind&^flagsTile != kindTile:
 		r.fail("an expansion of kind %02x", kind)
 		return list
@@ -180,7 +192,7 @@ func (r *reader) expansion(list []expansion, path []byte, at, nested int) []expa
 	if n < 2 || e.mask&1 != 0 && e.depth&1 != 0 || e.depth >= 2*merkle.MaxKey {
 		r.fail("a TILE of slots %x at %d nibbles", e.mask, e.depth)
 	}
-	e.cuts = r.cuts(nil, n)
+	e.cuts = r.cuts(n)
 	if kind&flagInline != 0 {
 		if e.inline = r.uint16() << 1; e.inline == 0 || e.inline&^e.mask != 0 {
 			r.fail("TILEs inlined in slots %x of %x", e.inline, e.mask)

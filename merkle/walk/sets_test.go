@@ -94,6 +94,7 @@ type result struct {
 	messages int
 	bytes    int
 	largest  int
+	pending  int // the most regions that waited on one side
 	first    *walk.Walk
 	second   *walk.Walk
 }
@@ -114,8 +115,9 @@ func drain(t testing.TB, w *walk.Walk, to *[]string) {
 	}
 }
 
-// run walks two indexes, the first being the initiator.
-func run(t testing.TB, a, b *merkle.Index, c walk.Config) *result {
+// run walks two indexes, the first being the initiator. setup is called with
+// both sides before the walk starts.
+func run(t testing.TB, a, b *merkle.Index, c walk.Config, setup ...func(w *walk.Walk)) *result {
 	t.Helper()
 	r := &result{}
 	c.Initiator = false
@@ -125,6 +127,10 @@ func run(t testing.TB, a, b *merkle.Index, c walk.Config) *result {
 	c.Initiator = true
 	r.first, err = walk.New(a, c)
 	must(t, err)
+	for _, f := range setup {
+		f(r.first)
+		f(r.second)
+	}
 	msg, err := r.first.Start()
 	must(t, err)
 	sides := [2]*walk.Walk{r.first, r.second}
@@ -140,8 +146,9 @@ func run(t testing.TB, a, b *merkle.Index, c walk.Config) *result {
 			t.Fatalf("message %d: %v", r.messages, err)
 		}
 		drain(t, sides[turn], &r.offers[turn])
+		r.pending = max(r.pending, sides[turn].Pending())
 	}
-	if !done[0] && !done[1] || r.first.Stats().Sent+r.second.Stats().Sent != r.messages ||
+	if !done[0] || !done[1] || r.first.Stats().Sent+r.second.Stats().Sent != r.messages ||
 		r.first.Stats().BytesReceived+r.second.Stats().BytesReceived != r.bytes {
 		t.Fatalf("done %v after %d messages", done, r.messages)
 	}
@@ -170,10 +177,10 @@ func difference(t testing.TB, a, b *merkle.Index, prefix []byte) (want [2][]stri
 }
 
 // check runs a walk and compares the offers with the difference.
-func check(t testing.TB, a, b *merkle.Index, c walk.Config) *result {
+func check(t testing.TB, a, b *merkle.Index, c walk.Config, setup ...func(w *walk.Walk)) *result {
 	t.Helper()
 	want := difference(t, a, b, c.Prefix)
-	r := run(t, a, b, c)
+	r := run(t, a, b, c, setup...)
 	for i := range want {
 		if !slices.Equal(r.offers[i], want[i]) {
 			t.Fatalf("side %d offers %d keys, want %d", i, len(r.offers[i]), len(want[i]))

@@ -27,25 +27,42 @@ func (w *Walk) settleOne(r *reader, list []question, level int) error {
 	switch kind := r.byte(); {
 	case r.err != nil:
 		return r.err
-	case kind == answerNone:
+	case kind == answerNone && q.only == 0:
 		w.offers.add(q.node)
 		return nil
-	case kind == answerMine && q.form != afterTile && (!tile || q.node.Count <= manyKeys):
+	case kind == answerNone:
+		w.giveKeys(q, q.only)
+		return nil
+	case kind == answerMine && q.mayTurn():
 		next := afterLeaves
-		if tile {
+		switch {
+		case tile:
 			next = afterTile
+		case q.short:
+			next = afterShort
 		}
 		w.push(&w.theirs, entry{node: q.node, at: q.at, form: next})
 		return nil
 	case kind <= answerDiff|answerWant && tile:
 		return w.settleTile(r, kind, list, level)
-	case kind == 0:
-		return nil
-	case kind == answerDiff:
-		return w.settleLeaves(r, q.node)
+	case kind == 0 && q.full:
+		return w.same()
+	case kind == 0 || kind == answerDiff:
+		return w.settleLeaves(r, kind, q)
 	default:
 		return fmt.Errorf("%w: an answer of kind %02x", ErrInvalid, kind)
 	}
+}
+
+// mayTurn reports whether the peer may answer MINE.
+func (q *question) mayTurn() bool {
+	switch {
+	case q.form == afterTile || q.form == afterPart:
+		return false
+	case q.mask != 0:
+		return q.node.Count <= manyKeys
+	}
+	return true
 }
 
 // settleTile reads the rest of a COMPARE and what follows it.
@@ -96,21 +113,39 @@ func (w *Walk) give(n merkle.Node, slots uint32, level int) error {
 	return nil
 }
 
-// settleLeaves reads which of our leaves the peer lacks.
-func (w *Walk) settleLeaves(r *reader, n merkle.Node) error {
-	lack := r.bits(int(n.Count))
-	if r.err == nil && lack == uint32(1<<n.Count-1) {
-		r.fail("some leaves are lacking, but it is all")
+// settleLeaves reads which of our leaves the peer lacks, for certain if they
+// were SHORT.
+func (w *Walk) settleLeaves(r *reader, kind byte, q *question) error {
+	ours := uint32(1<<q.node.Count - 1)
+	asked := ours
+	if q.only != 0 {
+		asked = q.only
+	}
+	var lack uint32
+	if kind == answerDiff {
+		lack = spread(r.bits(bits.OnesCount32(asked)), asked)
+		if r.err == nil && lack == asked {
+			r.fail("some leaves are lacking, but it is all")
+		}
 	}
 	if r.err != nil {
 		return r.err
 	}
-	s := some{seen: int(n.Count)}
+	if q.short { // what it lacks for certain is offered with the rest, in order
+		w.push(&w.theirs, entry{node: q.node, at: q.at, form: afterPart, only: asked &^ lack})
+		return nil
+	}
+	w.giveKeys(q, lack)
+	return nil
+}
+
+// giveKeys offers the keys of a small node that have these numbers.
+func (w *Walk) giveKeys(q *question, numbers uint32) {
+	s := some{seen: int(q.node.Count)}
 	for i := range s.seen {
-		if lack&(1<<i) == 0 {
+		if numbers>>i&1 == 0 {
 			s.omit = append(s.omit, uint16(i))
 		}
 	}
-	w.offers.addSome(n, &s)
-	return nil
+	w.offers.addSome(q.node, &s)
 }

@@ -15,16 +15,21 @@ const (
 	innerForm               // a slot: LEAVES or TILE
 	afterTile               // MINE to a TILE: LEAVES, or a TILE above that one
 	afterLeaves             // MINE to LEAVES: a TILE with MANY
+	afterShort              // MINE to SHORT: a TILE
+	afterPart               // another answer to SHORT: LEAVES
 )
 
 // entry is a region that differs and that one side is to expand, or several
 // slots of one place.
 type entry struct {
-	node merkle.Node // what we have there; at lies on its path
-	at   int         // depth of the region, or of the place with the slots
-	mask uint32      // the slots left; 0 if the entry is the region itself
-	form form        // of the region itself
-	seq  uint64      // rises with every push on either stack
+	node  merkle.Node // what we have there; at lies on its path
+	at    int         // depth of the region, or of the place with the slots
+	mask  uint32      // the slots left; 0 if the entry is the region itself
+	form  form        // of the region itself
+	only  uint32      // the keys in question, of at most 32; 0 is all
+	full  bool        // with afterPart: all keys of both sides are in question
+	dense bool        // most slots around differ
+	seq   uint64      // rises with every push on either stack
 }
 
 // weight counts a region or place in the window: 1, and 1 for each 256 bytes of
@@ -73,30 +78,29 @@ func (w *Walk) turn(s *stack, from int) error {
 	return nil
 }
 
-// pop takes the next region off: what we have in it, its depth and what form its
-// expansion must have.
-func (w *Walk) pop(s *stack) (merkle.Node, int, form, error) {
+// pop takes the next region off, as an entry without slots.
+func (w *Walk) pop(s *stack) (entry, error) {
 	top := &s.entries[len(s.entries)-1]
 	if top.mask == 0 {
 		e := *top
 		s.drop()
-		return e.node, e.at, e.form, nil
+		return e, nil
 	}
 	if !s.loaded {
-		if err := w.read(min(top.node.Count, merkle.GroupKeys)); err != nil {
-			return merkle.Node{}, 0, 0, err
+		if err := w.read(toBranch(top.node)); err != nil {
+			return entry{}, err
 		}
 		if err := w.index.Branch(top.node, top.at, &s.branch); err != nil {
-			return merkle.Node{}, 0, 0, err
+			return entry{}, err
 		}
 		s.loaded = true
 	}
 	slot := bits.TrailingZeros32(top.mask)
-	at := top.at + 1
+	e := entry{node: s.branch.Slots[slot].Clone(), at: top.at + 1, form: innerForm, dense: top.dense}
 	if top.mask &= top.mask - 1; top.mask == 0 {
 		s.drop()
 	}
-	return s.branch.Slots[slot].Clone(), at, innerForm, nil
+	return e, nil
 }
 
 // drop removes the top entry.

@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -15,6 +16,8 @@ var (
 	ErrInvalid = errs.ErrInvalid
 	// ErrTooLarge: the peer exceeds a bound.
 	ErrTooLarge = errs.ErrTooLarge
+	// ErrUnsupported: the peer's format is another.
+	ErrUnsupported = errs.ErrUnsupported
 	// ErrCorrupt: the own tree or leaves are damaged.
 	ErrCorrupt = errs.ErrCorrupt
 )
@@ -100,14 +103,14 @@ const format = 1
 type Stats struct {
 	Sent, Received           int // messages
 	BytesSent, BytesReceived int
-	Expanded                 int // TILEs and LEAVES sent
+	Expanded                 int // TILEs, LEAVES and SHORTs sent
 	Wanted                   int // slots, leaves and regions the peer was told to offer
 }
 
 // Walk is one side of a walk. It serves one goroutine at a time, like the index
 // it reads; the index's transaction must last until the last offer is taken.
-// Memory: 64 Ki entries at worst, in practice about 200 bytes for each region
-// that differs, plus the offers that wait.
+// Memory: about 300 bytes and a path for each region that differs and is pending
+// or asked, 24 Ki at a time and 64 Ki at worst, plus the offers that wait.
 type Walk struct {
 	index *merkle.Index
 	cfg   Config
@@ -123,6 +126,8 @@ type Walk struct {
 	hollow int
 	reads  uint64
 	stats  Stats
+	window int // softPending; less in tests
+	length int // of a message that may take one more expansion; likewise
 
 	branches []*merkle.Branch // scratch by depth of inlining
 }
@@ -148,7 +153,8 @@ func New(x *merkle.Index, c Config) (*Walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Walk{index: x, cfg: c, top: top.Clone()}
+	c.Prefix = bytes.Clone(c.Prefix)
+	w := &Walk{index: x, cfg: c, top: top.Clone(), window: softPending, length: MaxMessage - maxExpansion}
 	w.offers.index = x
 	return w, nil
 }
@@ -172,12 +178,13 @@ func (w *Walk) Start() ([]byte, error) {
 
 // Receive takes the peer's next message and returns ours. done says that the
 // walk is over: out, unless nil, is still to be sent, and the offers that wait
-// are the last. The message is not kept. It must not be called while more than
+// are the last. The message is not kept. A message of 1 MiB takes some 0.1 s. It must not be called while more than
 // MaxWaiting offers wait.
 //
 // ErrInvalid for a message that breaks the format and for a call out of turn,
-// ErrTooLarge for a peer that exceeds a bound, ErrCorrupt for damage of our own.
-// Every later call returns the same error.
+// ErrTooLarge for a peer that exceeds a bound, ErrUnsupported for another format,
+// ErrCorrupt for damage of our own. Every later call returns the same error, but
+// for too many offers that wait, which changes nothing.
 func (w *Walk) Receive(msg []byte) (out []byte, done bool, err error) {
 	if w.err != nil {
 		return nil, false, w.err
@@ -237,7 +244,7 @@ func (w *Walk) open(r *reader) ([]byte, error) {
 	case r.err != nil:
 		return nil, r.err
 	case f != format:
-		return nil, fmt.Errorf("%w: walk format %d", errs.ErrUnsupported, f)
+		return nil, fmt.Errorf("%w: walk format %d", ErrUnsupported, f)
 	case int(cut) != w.cfg.Cut || string(prefix) != string(w.cfg.Prefix) || len(r.rest) > 0:
 		return nil, fmt.Errorf("%w: the peer's prefix or cut is another", ErrInvalid)
 	}
@@ -271,22 +278,22 @@ func (w *Walk) step(r *reader) ([]byte, error) {
 func (w *Walk) ask(out []byte) ([]byte, error) {
 	answered := len(out) > 1
 	asked := 0
-	for !w.mine.empty() && len(out) <= MaxMessage-maxExpansion {
+	for !w.mine.empty() && len(out) <= w.length {
 		pending := w.mine.weight + w.theirs.weight + asked
 		forced := !answered && len(w.asked) == 0 && w.mine.newest() > w.theirs.newest()
-		if pending >= softPending && !forced {
+		if pending >= w.window && !forced {
 			break
 		}
-		n, at, f, err := w.pop(&w.mine)
+		e, err := w.pop(&w.mine)
 		if err != nil {
 			return nil, err
 		}
-		in := inlining{above: n.Count / uint64(max(w.cfg.Spread, 1))}
-		if w.cfg.Spread != NoInlining && pending+maxInlined < softPending {
+		in := inlining{above: e.node.Count / uint64(max(w.cfg.Spread, 1))}
+		if w.cfg.Spread != NoInlining && pending+maxInlined < w.window {
 			in.room = maxInlined
 		}
 		from := len(w.asked)
-		if out, err = w.expand(out, n, at, f, &in, 0); err != nil {
+		if out, err = w.expand(out, e, &in, 0); err != nil {
 			return nil, err
 		}
 		for i := range w.asked[from:] {
@@ -343,13 +350,21 @@ func (w *Walk) read(n uint64) error {
 	return nil
 }
 
+// toBranch returns what is read to branch n: its tile, or its keys.
+func toBranch(n merkle.Node) uint64 {
+	if n.Count > merkle.GroupKeys {
+		return 1
+	}
+	return n.Count
+}
+
 // branch fills scratch number i with what n holds at a depth.
 func (w *Walk) branch(i int, n merkle.Node, depth int) (*merkle.Branch, error) {
 	for len(w.branches) <= i {
 		w.branches = append(w.branches, new(merkle.Branch))
 	}
 	b := w.branches[i]
-	if err := w.read(min(n.Count, merkle.GroupKeys)); err != nil {
+	if err := w.read(toBranch(n)); err != nil {
 		return nil, err
 	}
 	return b, w.index.Branch(n, depth, b)
