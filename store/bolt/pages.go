@@ -77,11 +77,20 @@ func lockAndCheck(path string, readOnly bool, timeout time.Duration, deep bool) 
 	if readOnly {
 		flag = os.O_RDONLY
 	}
-	f, err = os.OpenFile(path, flag, 0)
-	if err != nil {
-		return nil, false, err
+	held := false
+	for deadline := time.Now().Add(timeout); ; {
+		if f, err = os.OpenFile(path, flag, 0); err != nil {
+			return nil, false, err
+		}
+		held, err = lock(f, readOnly, time.Until(deadline))
+		if err != nil || !held || named(f, path) {
+			break
+		}
+		// The one who had the lock has put another file in its place.
+		if err := f.Close(); err != nil {
+			return nil, false, err
+		}
 	}
-	held, err := lock(f, readOnly, timeout)
 	if err == nil {
 		clean, err = checkPages(f, readOnly, deep)
 	}
@@ -89,6 +98,16 @@ func lockAndCheck(path string, readOnly bool, timeout time.Duration, deep bool) 
 		return f, clean, nil
 	}
 	return nil, clean, errors.Join(err, f.Close())
+}
+
+// named reports whether path is still the name of f, or of nothing.
+func named(f *os.File, path string) bool {
+	now, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	info, err := f.Stat()
+	return err != nil || os.SameFile(now, info)
 }
 
 func checkPages(f *os.File, readOnly, deep bool) (clean bool, err error) {
