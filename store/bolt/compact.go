@@ -161,7 +161,7 @@ func (c *compaction) copy() (err error) {
 	}
 	for range catchUpRounds {
 		// What is on the medium already need not be flushed while writers wait.
-		if err := c.to.Sync(); err != nil {
+		if err := ofCopy(c.to.Sync()); err != nil {
 			return err
 		}
 		if n, err := c.catchUp(); err != nil || n < catchUpBytes {
@@ -189,7 +189,7 @@ func (c *compaction) catchUp() (int64, error) {
 
 // compare checks that the copy holds exactly what the state it has holds.
 func (c *compaction) compare() error {
-	return c.to.View(func(got store.Tx) (err error) {
+	return ofCopy(c.to.View(func(got store.Tx) (err error) {
 		defer c.seen.containFault(&err)
 		names := c.seen.names()
 		for name := range got.Buckets() {
@@ -216,7 +216,7 @@ func (c *compaction) compare() error {
 			return corrupt("the copy lacks bucket %q", names[0])
 		}
 		return c.seen.Err()
-	})
+	}))
 }
 
 // swap makes the copy the store's file.

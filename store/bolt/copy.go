@@ -91,7 +91,7 @@ func fill(ctx context.Context, path string, from store.Tx, opt CopyOptions) (err
 	}
 	err = copyAll(ctx, to, from, opt.Progress)
 	if err == nil && opt.Change != nil {
-		err = to.Update(opt.Change)
+		err = updateCopy(to, opt.Change)
 	}
 	if err = errors.Join(err, to.Close()); err != nil {
 		return err
@@ -119,7 +119,7 @@ func copyAll(ctx context.Context, to *Store, from store.Tx, progress func(int64)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := to.Update(c.batch); err != nil {
+		if err := updateCopy(to, c.batch); err != nil {
 			return err
 		}
 		if progress != nil {
@@ -127,6 +127,27 @@ func copyAll(ctx context.Context, to *Store, from store.Tx, progress func(int64)
 		}
 	}
 	return errOf(from)
+}
+
+// updateCopy writes to a copy. If that fails it is the copy that is poisoned,
+// which is thrown away: nobody must take that for the poison of the original.
+func updateCopy(to *Store, fn func(store.Tx) error) error {
+	return ofCopy(to.Update(fn))
+}
+
+// ofCopy returns the cause of a copy's poison, and other errors as they are.
+func ofCopy(err error) error {
+	if !errors.Is(err, store.ErrPoisoned) {
+		return err
+	}
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range all.Unwrap() {
+			if !errors.Is(e, store.ErrPoisoned) {
+				return fmt.Errorf("write the copy: %w", e)
+			}
+		}
+	}
+	return fmt.Errorf("write the copy: %v", err)
 }
 
 // errOf returns why reads of a snapshot may have missed something.

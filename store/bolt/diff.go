@@ -27,7 +27,7 @@ func applyChanges(to *Store, old, now *tx) (written int64, err error) {
 		return 0, err
 	}
 	for _, name := range now.names() {
-		if err := to.Update(func(out store.Tx) error {
+		if err := updateCopy(to, func(out store.Tx) error {
 			if out.Bucket(name) != nil {
 				return nil
 			}
@@ -65,7 +65,7 @@ func dropMissing(to *Store, old, now *tx) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	return to.Update(func(out store.Tx) error {
+	return updateCopy(to, func(out store.Tx) error {
 		for _, name := range gone {
 			if err := out.DeleteBucket(name); err != nil {
 				return err
@@ -102,7 +102,7 @@ func applyBucket(to *Store, name string, next func() (change, bool)) (written in
 			break
 		}
 		written += int64(size)
-		err = to.Update(func(out store.Tx) error {
+		err = updateCopy(to, func(out store.Tx) error {
 			b := out.Bucket(name)
 			for _, c := range batch {
 				var err error
