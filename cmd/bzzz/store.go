@@ -71,7 +71,7 @@ func newGcCmd(a *app) *cobra.Command {
 		Long: `Remove versions that were replaced, in every namespace, except the newest of each
 key (--keep) and those written within a time (--older); a version stays if
 either keeps it. Current values and deletes always stay. The room is used again
-by later writes; the file does not shrink.`,
+by later writes; bzzz compact gives it back to the system.`,
 		Example: `  bzzz gc
   bzzz gc --keep 1 --older 7d
   bzzz gc --keep 0 --older 0s`,
