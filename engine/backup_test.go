@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"bzzz/crdt"
 	"bzzz/engine"
@@ -174,7 +175,8 @@ func TestBackupBesideWriters(t *testing.T) {
 // of a restored store, which goes on from the same number with other records.
 func TestRestoredStoreRestartsWatches(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // where an event is missed
+	defer cancel()
 	db := open(t, "", nil)
 	put := func(db *engine.DB, key string) {
 		t.Helper()

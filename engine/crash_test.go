@@ -32,7 +32,7 @@ const (
 
 // crashTask is what a child is to do.
 type crashTask struct {
-	Kind       string // "write", "lock", "full", "tight"
+	Kind       string // "write", "lock", "full", "tight", "node"
 	Dir, Run   string
 	Durability engine.Durability
 	Seed       uint64
@@ -55,6 +55,8 @@ func runChild(task string) int {
 			err = c.full()
 		case "tight":
 			err = c.tight()
+		case "node":
+			err = c.node()
 		}
 	}
 	if err != nil {
@@ -206,14 +208,20 @@ func newCrashRig(t *testing.T, d engine.Durability, seed uint64) *crashRig {
 }
 
 // child starts a process with a task.
-func child(t *testing.T, task crashTask) (cmd *exec.Cmd, stdin io.Closer, lines *bufio.Scanner) {
+func child(t *testing.T, task crashTask) (cmd *exec.Cmd, stdin io.WriteCloser, lines *bufio.Scanner) {
+	t.Helper()
+	return childWith(t, task)
+}
+
+// childWith starts a process with a task and more of the environment.
+func childWith(t *testing.T, task crashTask, env ...string) (cmd *exec.Cmd, stdin io.WriteCloser, lines *bufio.Scanner) {
 	t.Helper()
 	b, err := json.Marshal(task)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+string(b))
+	cmd.Env = append(append(os.Environ(), env...), childEnv+"="+string(b))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
