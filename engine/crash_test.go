@@ -32,12 +32,13 @@ const (
 
 // crashTask is what a child is to do.
 type crashTask struct {
-	Kind       string // "write", "lock", "full"
+	Kind       string // "write", "lock", "full", "tight", "node"
 	Dir, Run   string
 	Durability engine.Durability
 	Seed       uint64
 	Next       [crashWriters]uint64 // first transaction of each writer
 	FileLimit  uint64               // RLIMIT_FSIZE, 0 = none
+	Compact    bool                 // "write" also compacts all the time
 }
 
 // runChild does a task until it is killed or its standard input ends.
@@ -52,6 +53,10 @@ func runChild(task string) int {
 			err = c.lock()
 		case "full":
 			err = c.full()
+		case "tight":
+			err = c.tight()
+		case "node":
+			err = c.node()
 		}
 	}
 	if err != nil {
@@ -95,6 +100,7 @@ func (c *crashTask) write() error {
 	}()
 	var wg sync.WaitGroup
 	failed := make([]error, crashWriters)
+	var compacting error
 	for w := range crashWriters {
 		wg.Go(func() {
 			for n := c.Next[w]; ctx.Err() == nil; n++ {
@@ -106,8 +112,19 @@ func (c *crashTask) write() error {
 			}
 		})
 	}
+	if c.Compact {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := db.Compact(context.Background(), nil); err != nil {
+					compacting = err
+					return
+				}
+				fmt.Fprintln(os.Stdout, "compacted")
+			}
+		})
+	}
 	wg.Wait()
-	return errors.Join(append(failed, db.Close())...)
+	return errors.Join(append(failed, compacting, db.Close())...)
 }
 
 func crashKey(w, k int) string { return fmt.Sprintf("w%d/k%d", w, k) }
@@ -177,6 +194,8 @@ type crashRig struct {
 	dots   map[string]string // replica:seq -> CID, over all incarnations
 	ids    []string          // replica ids in the order of their first use
 	ackNum int
+
+	compactions int // that children told of
 }
 
 func newCrashRig(t *testing.T, d engine.Durability, seed uint64) *crashRig {
@@ -189,14 +208,20 @@ func newCrashRig(t *testing.T, d engine.Durability, seed uint64) *crashRig {
 }
 
 // child starts a process with a task.
-func child(t *testing.T, task crashTask) (cmd *exec.Cmd, stdin io.Closer, lines *bufio.Scanner) {
+func child(t *testing.T, task crashTask) (cmd *exec.Cmd, stdin io.WriteCloser, lines *bufio.Scanner) {
+	t.Helper()
+	return childWith(t, task)
+}
+
+// childWith starts a process with a task and more of the environment.
+func childWith(t *testing.T, task crashTask, env ...string) (cmd *exec.Cmd, stdin io.WriteCloser, lines *bufio.Scanner) {
 	t.Helper()
 	b, err := json.Marshal(task)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+string(b))
+	cmd.Env = append(append(os.Environ(), env...), childEnv+"="+string(b))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -239,6 +264,9 @@ func (c *crashRig) round(acks int, kill bool) {
 		if !strings.HasPrefix(line, "ack ") {
 			if strings.HasPrefix(line, "error") {
 				c.t.Fatal("child: ", line)
+			}
+			if line == "compacted" {
+				c.compactions++
 			}
 			continue
 		}

@@ -85,6 +85,53 @@ func TestFullDiskLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
+// tight makes a store, and has no room for a second of its size.
+func (c *crashTask) tight() error {
+	signal.Ignore(syscall.SIGXFSZ)
+	db, err := c.open()
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	for n := range 300 {
+		if err := db.Put(ctx, fmt.Appendf(nil, "k%06d", n), fullValue(n)); err != nil {
+			return err
+		}
+	}
+	limit := syscall.Rlimit{Cur: c.FileLimit, Max: c.FileLimit}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	_, backup := db.Backup(ctx, c.Dir+"/backup", nil)
+	_, compact := db.Compact(ctx, nil)
+	full := func(err error) bool { return err != nil && strings.Contains(err.Error(), syscall.EFBIG.Error()) }
+	_, get := db.Get(ctx, []byte("k000000"))
+	fmt.Fprintf(os.Stdout, "full %v %v, then %v\n", full(backup), full(compact), get)
+	return nil // without Close, which would need room
+}
+
+// Where there is no room for a copy, nothing of it stays, and the store goes on.
+func TestNoRoomForACopy(t *testing.T) {
+	t.Parallel()
+	dir, run := t.TempDir(), t.TempDir()
+	cmd, stdin, lines := child(t, crashTask{Kind: "tight", Dir: dir, Run: run, FileLimit: 400 << 10})
+	defer stdin.Close()
+	said := ""
+	for lines.Scan() {
+		said = lines.Text()
+	}
+	if err := cmd.Wait(); err != nil || said != "full true true, then <nil>" {
+		t.Fatalf("got %q, %v", said, err)
+	}
+	if got := names(t, dir); len(got) != 1 {
+		t.Errorf("left behind: %q", got)
+	}
+	db := open(t, dir, &engine.Options{RuntimeDir: run})
+	if r, err := db.Verify(context.Background(), nil); err != nil || len(r.Problems) > 0 {
+		t.Fatalf("verify: %v %v", err, r.Problems)
+	}
+}
+
 // A directory that nobody may write is refused with what the system says.
 func TestOpenWhereNothingCanBeMade(t *testing.T) {
 	t.Parallel()

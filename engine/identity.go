@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"bzzz/crdt"
+	"bzzz/engine/replica"
 	"bzzz/store"
 )
 
@@ -85,6 +86,34 @@ func loadIdentity(tx store.Tx) (identity, error) {
 	}
 	copy(id.incarnation[:], b.Get(keyIncarnation))
 	return id, nil
+}
+
+// disown makes a copy of a store a store of its own: another instance, so that
+// no anchor speaks for it, no incarnation, so that it draws one before its
+// first write, and other journals, so that no cursor into the original's is
+// taken for one into its.
+func disown(tx store.Tx) error {
+	b := tx.Bucket(bucketDB)
+	instance := random[[16]byte]()
+	if err := b.Put(keyInstance, instance[:]); err != nil {
+		return err
+	}
+	for _, k := range [][]byte{keyIncarnation, keyStamp} {
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+	}
+	c := tx.Bucket(bucketNamespaces).Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		number, err := decodeNamespace(k, v)
+		if err != nil {
+			return err
+		}
+		if err := replica.SetJournal(tx, bucketPrefix(number), random[[16]byte]()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // putStamp gives the transaction a name that no other commit of this store or

@@ -8,6 +8,7 @@
 package store
 
 import (
+	"context"
 	"iter"
 
 	"bzzz/internal/errs"
@@ -155,4 +156,15 @@ type Sizer interface {
 	// Size returns the bytes of the store on its medium and how many of them
 	// are free for reuse. O(1) apart from one file status.
 	Size() (total, free int64, err error)
+}
+
+// Compacter is an optional power of a KV: giving back the room of what is free.
+type Compacter interface {
+	// Compact rewrites the store without free room and returns its bytes before
+	// and after. Views and snapshots go on; an Update may wait for a short last
+	// part of it. What the store holds, and its transaction ID's rising, are
+	// not touched; whatever goes wrong, the store is as it was or compacted.
+	// progress, if not nil, is told the bytes of keys and values done so far.
+	// A second call waits for the first. O(size of what is held).
+	Compact(ctx context.Context, progress func(bytes int64)) (before, after int64, err error)
 }

@@ -97,7 +97,8 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 conflict, 75 try again,
 		newCounterCmd, newNumberCmd, newSetCmd, newListCmd, newMapCmd)
 	addTo(root, a, groupHistory, newLogCmd, newAtCmd, newMarkCmd, newDiffCmd, newRestoreCmd)
 	addTo(root, a, groupTogether, newSyncCmd, newCompareCmd, newConflictsCmd)
-	addTo(root, a, groupStore, newInitCmd, newNsCmd, newStatCmd, newVerifyCmd, newRootCmdOf, newProofCmd, newVerifyProofCmd, newGcCmd, newReplicaCmd)
+	addTo(root, a, groupStore, newInitCmd, newNsCmd, newStatCmd, newVerifyCmd, newRootCmdOf, newProofCmd, newVerifyProofCmd, newGcCmd, newReplicaCmd,
+		newCompactCmd, newBackupCmd, newRestoreBackupCmd)
 	addTo(root, a, groupTry, newDemoCmd, newBenchCmd, newReplayCmd)
 	addTo(root, a, groupHelp, newVersionCmd)
 	root.SetHelpCommandGroupID(groupHelp)

@@ -235,21 +235,25 @@ func (v *verification) print(started time.Time) error {
 }
 
 func (v *verification) table(fields []cliout.Field) error {
-	p := v.app.p
 	if len(v.problems) > 0 {
-		rows := p.Rows("namespace", "what", "key", "version", "problem")
-		for _, found := range v.problems {
-			key := textOrNil(found.Key + string(found.KeyBase64))
-			text := cliout.Preview(strings.TrimPrefix(found.Problem, "version "+found.Version+": "))
-			if err := rows.Add(textOrNil(found.Namespace), found.What, key, textOrNil(shortVersion(found.Version)), text); err != nil {
-				return err
-			}
-		}
-		if err := errors.Join(rows.Close(), p.Data([]byte("\n"))); err != nil {
+		if err := errors.Join(v.app.listProblems(v.problems), v.app.p.Data([]byte("\n"))); err != nil {
 			return err
 		}
 	}
-	return p.Object(fields...)
+	return v.app.p.Object(fields...)
+}
+
+// listProblems prints a table of problems.
+func (a *app) listProblems(problems []problem) error {
+	rows := a.p.Rows("namespace", "what", "key", "version", "problem")
+	for _, found := range problems {
+		key := textOrNil(found.Key + string(found.KeyBase64))
+		text := cliout.Preview(strings.TrimPrefix(found.Problem, "version "+found.Version+": "))
+		if err := rows.Add(textOrNil(found.Namespace), found.What, key, textOrNil(shortVersion(found.Version)), text); err != nil {
+			return err
+		}
+	}
+	return rows.Close()
 }
 
 // shortVersion shows author:number as people are shown authors.

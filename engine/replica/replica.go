@@ -189,12 +189,22 @@ func Create(tx store.Tx, cfg Config, journal [16]byte) error {
 			return err
 		}
 	}
-	meta := tx.Bucket(n.meta)
-	if err := meta.Put(metaJournal, seal(journal[:], 0, metaJournal)); err != nil {
+	if err := SetJournal(tx, cfg.Prefix, journal); err != nil {
 		return err
 	}
 	var s state
-	return meta.Put(metaState, s.append(nil))
+	return tx.Bucket(n.meta).Put(metaState, s.append(nil))
+}
+
+// SetJournal gives a namespace's journal another id, so that positions in the
+// old one are not taken for positions in this: a copy of a store goes on from
+// the same number with other records.
+func SetJournal(tx store.Tx, prefix string, journal [16]byte) error {
+	meta := tx.Bucket(bucketNames(prefix).meta)
+	if meta == nil {
+		return fmt.Errorf("namespace bucket %q: %w", prefix, ErrNotFound)
+	}
+	return meta.Put(metaJournal, seal(journal[:], 0, metaJournal))
 }
 
 // Drop removes a namespace's buckets. Its dots may have been seen by others:

@@ -26,9 +26,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/bbolt"
-	bbolterr "go.etcd.io/bbolt/errors"
-
 	"bzzz/internal/errs"
 	"bzzz/store"
 )
@@ -109,15 +106,17 @@ func (o *Options) withDefaults() (Options, error) {
 // Store is a store.KV in a bbolt file. Use Open. All methods may be called
 // from several goroutines at once.
 type Store struct {
-	path     string
-	opt      Options
-	db       *bbolt.DB
-	file     *os.File // the handle that bbolt uses
-	users    gate
-	poison   atomic.Pointer[error]
-	stuck    atomic.Bool // a lock inside bbolt will never be released
-	scanned  bool        // the file was not closed cleanly: Close must write the free list
-	changed  atomic.Bool // a commit took place
+	path string
+	opt  Options
+	now  atomic.Pointer[mapped] // Compact replaces it
+
+	// writer is held by the one Update, and by Compact while it changes files,
+	// so that no Update commits to a file that has lost its name.
+	writer     sync.Mutex
+	compacting sync.Mutex // held by Compact, and by Close when it begins
+	ending     atomic.Bool
+	retired    retired
+
 	closing  sync.Once
 	closeErr error
 }
@@ -143,56 +142,12 @@ func Open(path string, opts *Options) (*Store, error) {
 			return nil, errs.Wrap("bolt.Open", path, err)
 		}
 	}
-	s, err := open(path, opt)
-	return s, errs.Wrap("bolt.Open", path, err)
-}
-
-// open opens an existing file: lock, check, map.
-func open(path string, opt Options) (s *Store, err error) {
-	file, clean, err := lockAndCheck(path, opt.ReadOnly, opt.LockTimeout, false)
+	m, err := open(path, opt)
 	if err != nil {
-		return nil, err
+		return nil, errs.Wrap("bolt.Open", path, err)
 	}
-	s = &Store{path: path, opt: opt, scanned: !clean}
-	s.users.idle = make(chan struct{})
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = damage(r)
-		}
-		if err != nil {
-			if s.file != nil {
-				_ = release(s.file) // the error that is returned says more
-			}
-			s = nil
-		}
-	}()
-	s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:         max(opt.LockTimeout, time.Nanosecond),
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		ReadOnly:        opt.ReadOnly,
-		InitialMmapSize: int(opt.InitialMmap),
-		PageSize:        pageSize,
-		NoSync:          opt.Durability != Always,
-		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
-			if s.file = file; file == nil {
-				s.file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
-			}
-			return s.file, err
-		},
-	})
-	switch {
-	case errors.Is(err, bbolterr.ErrTimeout):
-		return s, store.ErrLocked
-	case errors.Is(err, bbolterr.ErrInvalid), errors.Is(err, bbolterr.ErrChecksum), errors.Is(err, bbolterr.ErrVersionMismatch):
-		return s, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
-	case err != nil:
-		return s, err
-	}
-	if err := s.db.View(checkMarker); err != nil {
-		return s, errors.Join(err, s.db.Close())
-	}
+	s := &Store{path: path, opt: opt}
+	s.now.Store(m)
 	return s, nil
 }
 
@@ -210,6 +165,8 @@ func (s *Store) View(fn func(store.Tx) error) (err error) {
 
 // Update implements store.KV. A commit writes each changed page once.
 func (s *Store) Update(fn func(store.Tx) error) (err error) {
+	s.writer.Lock()
+	defer s.writer.Unlock()
 	old := debug.SetPanicOnFault(true)
 	t, err := s.begin(true)
 	if err != nil {
@@ -228,6 +185,14 @@ func (s *Store) Update(fn func(store.Tx) error) (err error) {
 
 // Snapshot implements store.KV.
 func (s *Store) Snapshot() (store.Snapshot, error) {
+	t, err := s.snapshot()
+	if err != nil {
+		return nil, err // not a nil *tx in an interface
+	}
+	return t, nil
+}
+
+func (s *Store) snapshot() (*tx, error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	t, err := s.begin(false)
 	if err != nil {
@@ -237,60 +202,45 @@ func (s *Store) Snapshot() (store.Snapshot, error) {
 	return t, nil
 }
 
+// begin starts a transaction on the file of this moment. Panic on fault must be
+// set.
+func (s *Store) begin(writable bool) (*tx, error) {
+	for {
+		m := s.now.Load()
+		t, err := m.begin(writable)
+		if err != nil && s.now.Load() != m {
+			continue // Compact has just retired that file
+		}
+		return t, err
+	}
+}
+
 // Sync implements store.KV with one flush. If it fails the store is poisoned:
 // what was committed may never reach the medium.
 func (s *Store) Sync() error {
-	if err := s.enter(); err != nil {
+	for {
+		m := s.now.Load()
+		err := m.sync()
+		if err != nil && s.now.Load() != m {
+			continue
+		}
 		return err
 	}
-	defer s.users.leave()
-	if s.opt.ReadOnly {
-		return nil
-	}
-	if err := s.db.Sync(); err != nil {
-		return s.poisonWith(err)
-	}
-	return nil
 }
 
 // Close implements store.KV. It writes the free list into the file, so that
-// the next Open need not scan it. A poisoned store is only released.
+// the next Open need not scan it. A poisoned store is only released. A Compact
+// that is running gives up first.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		s.users.shut()
-		s.closeErr = errs.Wrap("bolt.Close", s.path, s.close())
+		s.ending.Store(true)
+		s.compacting.Lock()
+		defer s.compacting.Unlock()
+		m := s.now.Load()
+		m.users.shut()
+		s.closeErr = errs.Wrap("bolt.Close", s.path, errors.Join(m.close(true), s.retired.wait()))
 	})
 	return s.closeErr
-}
-
-func (s *Store) close() (err error) {
-	if s.stuck.Load() {
-		return release(s.file) // the mapping is lost
-	}
-	if !s.opt.ReadOnly && s.poison.Load() == nil && (s.scanned || s.changed.Load()) {
-		err = s.writeFreelist()
-	}
-	if s.stuck.Load() {
-		return errors.Join(err, release(s.file))
-	}
-	return errors.Join(err, s.db.Close())
-}
-
-// writeFreelist commits nothing but the free list, flushed in every class.
-func (s *Store) writeFreelist() (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			s.stuck.Store(true)
-			err = damage(r)
-		}
-	}()
-	s.db.NoFreelistSync, s.db.NoSync = false, false
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return err
-	}
-	return tx.Commit()
 }
 
 // Size implements store.Sizer: the length of the file and, in it, the pages
@@ -298,14 +248,8 @@ func (s *Store) writeFreelist() (err error) {
 // only the unused end of the file.
 func (s *Store) Size() (total, free int64, err error) {
 	err = s.View(func(t store.Tx) error {
-		info, err := s.file.Stat()
-		if err != nil {
-			return err
-		}
-		stats := s.db.Stats()
-		total = info.Size()
-		free = total - t.(*tx).used() + int64(stats.FreePageN+stats.PendingPageN)*pageSize
-		return nil
+		total, free, err = t.(*tx).size()
+		return err
 	})
 	return total, free, err
 }

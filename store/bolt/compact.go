@@ -1,12 +1,13 @@
 package bolt
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"runtime"
 	"runtime/debug"
-	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -15,10 +16,15 @@ import (
 )
 
 const (
-	// compactBatch is how many bytes Compact holds in memory between commits.
-	compactBatch = 16 << 20
 	// maxFindings is how many findings of bbolt Check reports.
 	maxFindings = 10
+	// catchUpRounds is how often Compact brings its copy up to date beside the
+	// writers before it makes them wait; each round is shorter than the one
+	// before unless they write faster than it copies.
+	catchUpRounds = 4
+	// catchUpBytes of changes are few enough to make writers wait for: a few
+	// tens of milliseconds.
+	catchUpBytes = 1 << 20
 )
 
 // Compact copies the store at src, which nobody may have open for writing,
@@ -30,77 +36,225 @@ func Compact(src, dst string) error {
 }
 
 func compact(src, dst string) (err error) {
-	if _, err := os.Lstat(dst); err == nil {
-		return fmt.Errorf("%w: %s", store.ErrExists, dst)
+	if err := vacant(dst); err != nil {
+		return err
 	}
 	from, err := Open(src, &Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	temp, err := newTemp(dst)
+	snap, err := from.Snapshot()
 	if err != nil {
 		return err
 	}
-	id, err := copyInto(temp, from)
-	if err == nil {
-		err = raiseID(temp, id)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	if err = publish(temp, dst); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s", store.ErrExists, dst)
-	}
-	return err
+	defer snap.Release()
+	return copyTo(context.Background(), dst, snap, CopyOptions{})
 }
 
-// copyInto copies all buckets of from into the empty store at path and returns
-// the transaction ID of what it copied.
-func copyInto(path string, from *Store) (id uint64, err error) {
-	to, err := Open(path, &Options{Durability: None})
+// Compact implements store.Compacter. The copy is made beside the file, so that
+// much room must be free. It is compared with the original byte by byte, then
+// brought up to date in rounds by the pages that were written meanwhile; only
+// for the last, short round and the change of files does an Update wait. Views
+// and snapshots of the old file stay valid and keep its room until they end.
+//
+// The copy is durable before it takes the file's name, so a crash leaves one
+// whole store under that name, with all that was committed, and at worst a
+// temporary file, which the next Compact removes. ErrReadOnly, ErrUnsupported
+// on Windows (an open file cannot be replaced there), ErrClosed if the store is
+// closed meanwhile, ctx's error: the store is as it was. If the name of the new
+// file cannot be made durable the store is poisoned.
+func (s *Store) Compact(ctx context.Context, progress func(bytes int64)) (before, after int64, err error) {
+	before, after, err = s.compact(ctx, progress)
+	return before, after, errs.Wrap("bolt.Compact", s.path, err)
+}
+
+func (s *Store) compact(ctx context.Context, progress func(int64)) (before, after int64, err error) {
+	s.compacting.Lock()
+	defer s.compacting.Unlock()
+	switch {
+	case s.ending.Load():
+		return 0, 0, store.ErrClosed
+	case s.opt.ReadOnly:
+		return 0, 0, store.ErrReadOnly
+	case runtime.GOOS == "windows" || runtime.GOOS == "plan9":
+		return 0, 0, fmt.Errorf("%w: an open file cannot be replaced on %s", store.ErrUnsupported, runtime.GOOS)
+	}
+	if before, _, err = s.Size(); err != nil {
+		return 0, 0, err
+	}
+	if err := removeTemps(s.path); err != nil { // this store is locked: they are a crash's
+		return 0, 0, err
+	}
+	c := &compaction{s: s, ctx: ctx, progress: progress}
+	defer c.end()
+	if err := c.copy(); err != nil {
+		return 0, 0, err
+	}
+	if err := c.swap(); err != nil {
+		return 0, 0, err
+	}
+	after, _, err = s.Size()
+	return before, after, err
+}
+
+// compaction is one run of Compact.
+type compaction struct {
+	s        *Store
+	ctx      context.Context
+	progress func(int64)
+	temp     string // the copy's name, "" once it has the store's
+	to       *Store // the copy, nil once it is closed
+	seen     *tx    // the state that the copy has
+}
+
+// stop returns why to go no further.
+func (c *compaction) stop() error {
+	if c.s.ending.Load() {
+		return store.ErrClosed
+	}
+	return c.ctx.Err()
+}
+
+// end releases what is left after an error.
+func (c *compaction) end() {
+	if c.seen != nil {
+		c.seen.Release()
+	}
+	if c.to != nil {
+		_ = c.to.Close() // its file goes
+	}
+	if c.temp != "" {
+		_ = os.Remove(c.temp) // if this fails, the next Compact tries again
+	}
+}
+
+// copy makes the copy and brings it near the present.
+func (c *compaction) copy() (err error) {
+	if c.temp, err = newTemp(c.s.path); err != nil {
+		return err
+	}
+	if c.to, err = Open(c.temp, &Options{Durability: None}); err != nil {
+		return err
+	}
+	if c.seen, err = c.s.snapshot(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	err = copyAll(ctx, c.to, c.seen, func(n int64) {
+		if c.s.ending.Load() {
+			cancel()
+		}
+		if c.progress != nil {
+			c.progress(n)
+		}
+	})
+	if stopped := c.stop(); err != nil && stopped != nil {
+		return stopped
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.compare(); err != nil {
+		return err
+	}
+	for range catchUpRounds {
+		// What is on the medium already need not be flushed while writers wait.
+		if err := ofCopy(c.to.Sync()); err != nil {
+			return err
+		}
+		if n, err := c.catchUp(); err != nil || n < catchUpBytes {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp applies to the copy what was committed since the state it has, and
+// returns how many bytes that was.
+func (c *compaction) catchUp() (int64, error) {
+	if err := c.stop(); err != nil {
+		return 0, err
+	}
+	next, err := c.s.snapshot()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	err = from.View(func(in store.Tx) error {
-		id = in.ID()
-		for _, name := range slices.Collect(in.Buckets()) {
-			if err := copyBucket(to, in, name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return id, err
+	n, err := applyChanges(c.to, c.seen, next)
+	c.seen.Release() // not before: its pages tell what changed
+	c.seen = next
+	return n, err
 }
 
-func copyBucket(to *Store, in store.Tx, name string) error {
-	order := store.Order(0)
-	if v := in.(*tx).btx.Bucket([]byte(ownBucket)).Get([]byte(orderPrefix + name)); len(v) == 1 {
-		order = store.Order(v[0])
-	}
-	c := in.Bucket(name).Cursor()
-	k, v := c.First()
-	for first := true; first || k != nil; first = false {
-		err := to.Update(func(out store.Tx) error {
-			if first {
-				if _, err := out.CreateBucket(name, order); err != nil {
-					return err
-				}
+// compare checks that the copy holds exactly what the state it has holds.
+func (c *compaction) compare() error {
+	return ofCopy(c.to.View(func(got store.Tx) (err error) {
+		defer c.seen.containFault(&err)
+		names := c.seen.names()
+		for name := range got.Buckets() {
+			if len(names) == 0 || names[0] != name {
+				return corrupt("the copy has a bucket %q too many", name)
 			}
-			b := out.Bucket(name)
-			for size := 0; k != nil && size < compactBatch; k, v = c.Next() {
-				if err := b.Put(k, v); err != nil {
-					return err
-				}
-				size += len(k) + len(v)
+			names = names[1:]
+			if err := c.stop(); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			want, have := c.seen.Bucket(name).Cursor(), got.Bucket(name).Cursor()
+			k, v := want.First()
+			for gk, gv := have.First(); ; gk, gv = have.Next() {
+				if !bytes.Equal(k, gk) || !bytes.Equal(v, gv) {
+					return corrupt("bucket %q of the copy differs from the original", name)
+				}
+				if k == nil {
+					break
+				}
+				k, v = want.Next()
+			}
 		}
+		if len(names) > 0 {
+			return corrupt("the copy lacks bucket %q", names[0])
+		}
+		return c.seen.Err()
+	}))
+}
+
+// swap makes the copy the store's file.
+func (c *compaction) swap() error {
+	c.s.writer.Lock()
+	defer c.s.writer.Unlock()
+	if _, err := c.catchUp(); err != nil {
+		return err
+	}
+	id := c.seen.ID()
+	to := c.to
+	c.to = nil
+	if err := to.Close(); err != nil {
+		return err
+	}
+	if err := raiseID(c.temp, id); err != nil {
+		return err
+	}
+	fresh, err := open(c.temp, c.s.opt) // and locked before it gets the name
+	if err != nil {
+		return err
+	}
+	old := c.s.now.Load()
+	if p := old.poison.Load(); p != nil { // by a flush: what was copied may not be what is there
+		return errors.Join(*p, fresh.close(false))
+	}
+	if err := os.Rename(c.temp, c.s.path); err != nil {
+		return errors.Join(err, fresh.close(false))
+	}
+	c.temp = ""
+	c.s.now.Store(fresh)
+	c.seen.Release()
+	c.seen = nil
+	c.s.retired.add(old)
+	if err := syncDirs(c.s.path); err != nil {
+		// A loss of power could bring the old file back, without what is
+		// committed from here on.
+		return fresh.poisonWith(err)
 	}
 	return nil
 }
@@ -159,7 +313,7 @@ func check(path string) (err error) {
 			err = damage(r)
 		}
 	}()
-	return s.db.View(func(tx *bbolt.Tx) error {
+	return s.now.Load().db.View(func(tx *bbolt.Tx) error {
 		var found []error
 		more := 0
 		for e := range tx.Check() { // must be drained

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"go.etcd.io/bbolt"
@@ -107,6 +108,22 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// syncDirs makes the names of files durable.
+func syncDirs(paths ...string) error {
+	var done []string
+	for _, path := range paths {
+		dir := filepath.Dir(path)
+		if slices.Contains(done, dir) {
+			continue
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+		done = append(done, dir)
+	}
+	return nil
 }
 
 // checkMarker refuses files of other programs and formats.

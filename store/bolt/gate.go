@@ -43,7 +43,7 @@ func (g *gate) shut() {
 }
 
 // enter admits one user, whose end must be told by users.leave.
-func (s *Store) enter() error {
+func (s *mapped) enter() error {
 	if !s.users.enter() {
 		return store.ErrClosed
 	}
@@ -56,7 +56,7 @@ func (s *Store) enter() error {
 
 // poisonWith makes the store refuse everything but Close, and returns the
 // error that it will refuse with: that of the first failure.
-func (s *Store) poisonWith(cause error) error {
+func (s *mapped) poisonWith(cause error) error {
 	err := fmt.Errorf("%w: %w", store.ErrPoisoned, cause)
 	s.poison.CompareAndSwap(nil, &err)
 	return *s.poison.Load()

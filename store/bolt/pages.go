@@ -8,6 +8,10 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"bzzz/store"
@@ -62,6 +66,10 @@ type pager struct {
 	seen []uint64 // bit set of the pages met
 	free []byte   // ids on the free list
 	bufs [maxDepth][]byte
+
+	last    uint64 // page that was read
+	ahead   []byte // pages from aheadID on
+	aheadID uint64
 }
 
 // treeRoot is a bucket found in the tree of buckets.
@@ -77,11 +85,20 @@ func lockAndCheck(path string, readOnly bool, timeout time.Duration, deep bool) 
 	if readOnly {
 		flag = os.O_RDONLY
 	}
-	f, err = os.OpenFile(path, flag, 0)
-	if err != nil {
-		return nil, false, err
+	held := false
+	for deadline := time.Now().Add(timeout); ; {
+		if f, err = os.OpenFile(path, flag, 0); err != nil {
+			return nil, false, err
+		}
+		held, err = lock(f, readOnly, time.Until(deadline))
+		if err != nil || !held || named(f, path) {
+			break
+		}
+		// The one who had the lock has put another file in its place.
+		if err := f.Close(); err != nil {
+			return nil, false, err
+		}
 	}
-	held, err := lock(f, readOnly, timeout)
 	if err == nil {
 		clean, err = checkPages(f, readOnly, deep)
 	}
@@ -89,6 +106,16 @@ func lockAndCheck(path string, readOnly bool, timeout time.Duration, deep bool) 
 		return f, clean, nil
 	}
 	return nil, clean, errors.Join(err, f.Close())
+}
+
+// named reports whether path is still the name of f, or of nothing.
+func named(f *os.File, path string) bool {
+	now, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	info, err := f.Stat()
+	return err != nil || os.SameFile(now, info)
 }
 
 func checkPages(f *os.File, readOnly, deep bool) (clean bool, err error) {
@@ -169,20 +196,8 @@ func (p *pager) check() error {
 	if len(roots) == 0 || !containsOwn(roots) {
 		return errForeign
 	}
-	for _, r := range roots {
-		if r.page == 0 {
-			continue // small, inside its element, and checked with it
-		}
-		leaf := maxDepth
-		if !p.deep {
-			var err error
-			if leaf, err = p.depth(r.page); err != nil {
-				return fmt.Errorf("bucket %q: %w", r.name, err)
-			}
-		}
-		if err := p.walkBucket(r.page, 0, leaf, nil, nil); err != nil {
-			return fmt.Errorf("bucket %q: %w", r.name, err)
-		}
+	if err := p.walkBuckets(roots); err != nil {
+		return err
 	}
 	for b := p.free; len(b) > 0; b = b[8:] {
 		if id := native.Uint64(b); id >= p.meta.pages || !p.visit(id) {
@@ -190,6 +205,77 @@ func (p *pager) check() error {
 		}
 	}
 	return nil
+}
+
+// walkBuckets checks the tree of each bucket.
+func (p *pager) walkBuckets(roots []treeRoot) error {
+	var parts []subtree
+	for _, r := range roots {
+		if r.page == 0 {
+			continue // small, inside its element, and checked with it
+		}
+		var err error
+		if p.deep {
+			parts, err = p.split(parts, r)
+		} else {
+			var leaf int
+			if leaf, err = p.depth(r.page); err == nil {
+				err = p.walkBucket(r.page, 0, leaf, nil, nil)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("bucket %q: %w", r.name, err)
+		}
+	}
+	return p.walkParts(parts)
+}
+
+// subtree is the part of a bucket's tree below an entry of its root.
+type subtree struct {
+	bucket    string
+	page      uint64
+	low, high []byte
+}
+
+// split checks the root of a bucket's tree and appends what is below it.
+func (p *pager) split(parts []subtree, r treeRoot) ([]subtree, error) {
+	buf, err := p.page(r.page, 0)
+	if err != nil {
+		return parts, err
+	}
+	return parts, elements(buf, nil, nil, func(e element, next []byte) error {
+		if !e.branch {
+			return e.plain()
+		}
+		parts = append(parts, subtree{r.name, e.page, bytes.Clone(e.key), bytes.Clone(next)})
+		return nil
+	})
+}
+
+// walkParts checks subtrees, which share no page in a sound file, on all
+// processors: after a crash every page is read, and the open waits for it.
+func (p *pager) walkParts(parts []subtree) error {
+	var next atomic.Int64
+	var failed atomic.Bool
+	faults := make([]error, min(runtime.GOMAXPROCS(0), len(parts)))
+	var wg sync.WaitGroup
+	for w := range faults {
+		wg.Go(func() {
+			q := &pager{f: p.f, size: p.size, meta: p.meta, deep: true, seen: p.seen}
+			for !failed.Load() {
+				i := int(next.Add(1)) - 1
+				if i >= len(parts) {
+					return
+				}
+				if err := q.walkBucket(parts[i].page, 1, maxDepth, parts[i].low, parts[i].high); err != nil {
+					faults[w] = fmt.Errorf("bucket %q: %w", parts[i].bucket, err)
+					failed.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(faults...)
 }
 
 func containsOwn(roots []treeRoot) bool {
@@ -204,9 +290,7 @@ func containsOwn(roots []treeRoot) bool {
 // visit marks a page and reports whether it is the first visit.
 func (p *pager) visit(id uint64) bool {
 	bit := uint64(1) << (id % 64)
-	first := p.seen[id/64]&bit == 0
-	p.seen[id/64] |= bit
-	return first
+	return atomic.OrUint64(&p.seen[id/64], bit)&bit == 0
 }
 
 // page reads a page with its overflow and marks it.
@@ -221,7 +305,7 @@ func (p *pager) page(id uint64, depth int) ([]byte, error) {
 		p.bufs[depth] = make([]byte, pageSize)
 	}
 	buf := p.bufs[depth][:pageSize]
-	if _, err := p.f.ReadAt(buf, int64(id)*pageSize); err != nil {
+	if err := p.read(buf, id); err != nil {
 		return nil, err
 	}
 	if got := native.Uint64(buf); got != id {
@@ -242,8 +326,38 @@ func (p *pager) page(id uint64, depth int) ([]byte, error) {
 			return nil, err
 		}
 		p.bufs[depth] = buf
+		p.last = id + over
 	}
 	return buf, nil
+}
+
+// aheadPages are read at once where pages follow each other in the file.
+const aheadPages = 32
+
+// read reads one page. Where it follows the one before, those behind it are
+// read with it.
+func (p *pager) read(buf []byte, id uint64) error {
+	at := int64(id-p.aheadID) * pageSize
+	if id >= p.aheadID && at+pageSize <= int64(len(p.ahead)) {
+		copy(buf, p.ahead[at:])
+		p.last = id
+		return nil
+	}
+	follows := id == p.last+1
+	p.last = id
+	if !follows || !p.deep {
+		_, err := p.f.ReadAt(buf, int64(id)*pageSize)
+		return err
+	}
+	p.ahead = slices.Grow(p.ahead[:0], aheadPages*pageSize)[:aheadPages*pageSize]
+	n, err := p.f.ReadAt(p.ahead, int64(id)*pageSize)
+	if n < pageSize {
+		p.ahead = p.ahead[:0]
+		return err
+	}
+	p.ahead, p.aheadID = p.ahead[:n], id
+	copy(buf, p.ahead)
+	return nil
 }
 
 func (p *pager) readFreelist() error {
@@ -320,7 +434,7 @@ func (p *pager) walkBucket(id uint64, depth, leaf int, low, high []byte) error {
 		return nil
 	}
 	buf, err := p.page(id, depth)
-	if err != nil {
+	if err != nil || plainLeaf(buf, low, high) {
 		return err
 	}
 	return elements(buf, low, high, func(e element, next []byte) error {
@@ -344,6 +458,34 @@ func (e element) plain() error {
 		return corrupt("a key of %d bytes has flags %#x", len(e.key), e.flags)
 	}
 	return nil
+}
+
+// plainLeaf reports whether a page is a leaf without fault in which elements
+// would find plain entries only. It is the quick way through a large file, in
+// which nearly all pages are that.
+func plainLeaf(buf, low, high []byte) bool {
+	if len(buf) < headerSize || native.Uint16(buf[8:]) != flagLeaf {
+		return false
+	}
+	count := int(native.Uint16(buf[10:]))
+	if headerSize+count*elementSize > len(buf) {
+		return false
+	}
+	before := low
+	for i := range count {
+		off := headerSize + i*elementSize
+		h := buf[off : off+elementSize]
+		k, ksize := uint64(off)+uint64(native.Uint32(h[4:])), uint64(native.Uint32(h[8:]))
+		if native.Uint32(h) != 0 || ksize == 0 || k+ksize+uint64(native.Uint32(h[12:])) > uint64(len(buf)) {
+			return false
+		}
+		key := buf[k : k+ksize]
+		if order := bytes.Compare(before, key); order > 0 || order == 0 && i > 0 {
+			return false
+		}
+		before = key
+	}
+	return count == 0 || high == nil || bytes.Compare(before, high) < 0
 }
 
 // elements checks that the entries of a branch or leaf page lie inside it, in
@@ -393,7 +535,8 @@ func elements(buf, low, high []byte, fn func(e element, next []byte) error) erro
 		if i+1 < count {
 			bound = next.key
 		}
-		if bytes.Compare(e.key, low) < 0 || bound != nil && bytes.Compare(e.key, bound) >= 0 {
+		// What follows the first entry is above it, or the order is wrong.
+		if i == 0 && bytes.Compare(e.key, low) < 0 || bound != nil && bytes.Compare(e.key, bound) >= 0 {
 			return corrupt("page %d: entry %d is out of order", id, i)
 		}
 		if err := fn(e, bound); err != nil {

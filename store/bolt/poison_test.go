@@ -18,7 +18,7 @@ func TestFailedCommitPoisons(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return released{s}, func() { _ = s.file.Close() }
+		return released{s}, func() { _ = s.now.Load().file.Close() }
 	})
 }
 
@@ -36,7 +36,7 @@ func TestFailedSyncPoisons(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = s.file.Close()
+	_ = s.now.Load().file.Close()
 	if err := s.Sync(); !errors.Is(err, store.ErrPoisoned) {
 		t.Errorf("Sync: got %v, want ErrPoisoned", err)
 	}
@@ -54,7 +54,7 @@ func TestRunningViewOfAPoisonedStoreFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = s.View(func(tx store.Tx) error {
-		_ = s.poisonWith(errors.New("a failed commit"))
+		_ = s.now.Load().poisonWith(errors.New("a failed commit"))
 		return nil
 	})
 	if !errors.Is(err, store.ErrPoisoned) {

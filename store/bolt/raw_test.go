@@ -37,7 +37,7 @@ func BenchmarkGetBesideRaw(b *testing.B) {
 	b.Run("raw", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_ = s.db.View(func(tx *bbolt.Tx) error {
+			_ = s.now.Load().db.View(func(tx *bbolt.Tx) error {
 				if tx.Bucket([]byte("b")).Get(key()) == nil {
 					b.Error("missing")
 				}

@@ -23,7 +23,7 @@ const (
 
 // tx is a transaction or a snapshot.
 type tx struct {
-	s           *Store
+	s           *mapped
 	btx         *bbolt.Tx
 	id          uint64
 	base, limit uintptr // the mapping; the end of the pages in use
@@ -42,7 +42,7 @@ type tx struct {
 const manyBuckets = 8
 
 // begin starts a transaction. Panic on fault must be set.
-func (s *Store) begin(writable bool) (t *tx, err error) {
+func (s *mapped) begin(writable bool) (t *tx, err error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
@@ -190,6 +190,16 @@ func (t *tx) contain(old bool) {
 
 // used returns the bytes of the pages in use.
 func (t *tx) used() int64 { return int64(t.limit - t.base) }
+
+// size returns the length of the file and how much of it holds nothing.
+func (t *tx) size() (total, free int64, err error) {
+	info, err := t.s.file.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	stats := t.s.db.Stats()
+	return info.Size(), info.Size() - t.used() + int64(stats.FreePageN+stats.PendingPageN)*pageSize, nil
+}
 
 // inside reports whether b lies within the pages in use. Memory outside the
 // mapping holds what this transaction wrote, or a small bucket's copy.
