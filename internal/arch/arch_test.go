@@ -63,7 +63,7 @@ var allowed = map[string][]string{
 	"bzzz/internal/ingest":          {},
 	"bzzz/internal/car":             {"bzzz/crdt", "bzzz/merkle", "bzzz/merkle/list", "github.com/ipld/go-car/v2", "github.com/ipld/go-car/v2/index", "github.com/ipfs/go-cid", "github.com/fxamacker/cbor/v2"},
 	"bzzz/internal/cliout":          {"github.com/schollz/progressbar/v3", "golang.org/x/term"},
-	"bzzz/internal/bench":           {"bzzz/engine", "bzzz/store", "bzzz/store/", "bzzz/crdt", "bzzz/transport", "bzzz/transport/mem", "go.etcd.io/bbolt", "golang.org/x/sys/"},
+	"bzzz/internal/bench":           {"bzzz/engine", "bzzz/store", "bzzz/store/", "bzzz/crdt", "bzzz/merkle/proof", "bzzz/transport", "bzzz/transport/mem", "go.etcd.io/bbolt", "golang.org/x/sys/"},
 	"bzzz/internal/demo":            {"bzzz/engine", "bzzz/crdt", "bzzz/transport", "bzzz/transport/mem", "bzzz/internal/ingest", "bzzz/internal/cliout", "bzzz/testdata"},
 	"bzzz/crdt":                     {"github.com/ipfs/go-cid", "github.com/multiformats/go-multihash", "github.com/fxamacker/cbor/v2"},
 	"bzzz/store":                    {},

@@ -51,6 +51,8 @@ func Scenarios() []Scenario {
 		{"S1", "fresh replica", runS1},
 		{"S2", "reconnect after a partition", runS2},
 		{"S3", "check when nothing differs", runS3},
+		{"S4", "differences that clocks do not show", runS4},
+		{"M1", "root after changes, proofs", runM1},
 	}
 }
 
@@ -71,6 +73,14 @@ type sizes struct {
 	synced   int   // S2, S3: base
 	apart    int   // S2: writes on each side
 	resident int   // R1
+
+	alike     []int // S4: bases, the smallest first
+	differing []int // S4
+	repeats   int   // S4, M1
+	indexed   int   // M1: base
+	changed   []int // M1
+	singles   int   // M1: times that one key is changed
+	proofs    int   // M1
 }
 
 func sizesOf(s Scale) (sizes, error) {
@@ -80,12 +90,16 @@ func sizesOf(s Scale) (sizes, error) {
 			puts: 1000, writers: []int{8, 64}, each: 10, rounds: 5, base: 100_000, batches: []int{100, 1000, 10_000},
 			commits: 30, gets: 50_000, scan: 100_000, disk: 50_000, fresh: []int{50_000}, rtts: []int{0},
 			synced: 50_000, apart: 1000, resident: 100_000,
+			alike: []int{20_000, 50_000}, differing: []int{1, 10, 100, 1000}, repeats: 3,
+			indexed: 100_000, changed: []int{1, 1000}, singles: 64, proofs: 1000,
 		}, nil
 	case Full:
 		return sizes{
 			puts: 10_000, writers: []int{8, 64}, each: 50, rounds: 10, base: 1_000_000, batches: []int{100, 1000, 10_000},
 			commits: 200, gets: 500_000, scan: 100_000, disk: 1_000_000, fresh: []int{50_000, 1_000_000},
 			rtts: []int{0, 1, 20}, synced: 50_000, apart: 1000, resident: 1_000_000,
+			alike: []int{100_000, 1_000_000}, differing: []int{1, 10, 100, 1000, 10_000}, repeats: 5,
+			indexed: 1_000_000, changed: []int{1, 1000, 64 << 10}, singles: 512, proofs: 1000,
 		}, nil
 	}
 	return sizes{}, fmt.Errorf("unknown scale %q (known: small, full): %w", s, errs.ErrInvalid)
@@ -100,7 +114,7 @@ func Select(ids []string) ([]Scenario, error) {
 	}
 	for _, id := range ids {
 		if !slices.ContainsFunc(all, func(s Scenario) bool { return strings.EqualFold(s.ID, id) }) {
-			return nil, fmt.Errorf("unknown scenario %q (known: R1, P1 to P5, S1 to S3): %w", id, errs.ErrInvalid)
+			return nil, fmt.Errorf("unknown scenario %q (known: R1, P1 to P5, S1 to S4, M1): %w", id, errs.ErrInvalid)
 		}
 	}
 	return slices.DeleteFunc(all, func(s Scenario) bool {

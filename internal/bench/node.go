@@ -21,8 +21,12 @@ func (e *env) open() (*engine.DB, error) {
 	return db, err
 }
 
-func (e *env) openAt(dir string) (*engine.DB, error) {
-	return engine.Open(dir, &engine.Options{RuntimeDir: e.anchors, SweepInterval: -1})
+func (e *env) openAt(dir string) (*engine.DB, error) { return e.openWith(dir, engine.Options{}) }
+
+// openWith opens a store that does nothing by itself. The caller closes it.
+func (e *env) openWith(dir string, opts engine.Options) (*engine.DB, error) {
+	opts.RuntimeDir, opts.SweepInterval = e.anchors, -1
+	return engine.Open(dir, &opts)
 }
 
 // openCounting makes a durable store whose commits are counted.

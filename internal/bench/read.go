@@ -15,7 +15,6 @@ import (
 
 	"bzzz/engine"
 	"bzzz/internal/errs"
-	"bzzz/store/bolt"
 )
 
 // runP4 reads what was written: single keys in random order, then all.
@@ -84,118 +83,6 @@ func (e *env) compareGets(db *engine.DB, bolt *raw, k keys) error {
 		return err
 	}
 	return e.recordRate("gets_per_s", ours, theirs, Params{{"base", e.size.base}, {"gets", ours.ops}, {"keys", k}})
-}
-
-// rawRecord is the length of a key and a value: what nobody can go below
-// without compressing values that do not compress.
-var rawRecord = Baseline{"raw-record", float64(len("key-000000000") + valueLen)}
-
-// runP5 measures the file: after a load, after overwriting everything five
-// times and collecting, after deleting everything and collecting.
-func runP5(e *env) error {
-	for _, k := range []keys{sequential, scattered} {
-		dir := e.path("store")
-		if err := e.fill(dir, k); err != nil {
-			return err
-		}
-		if err := e.recordDisk(dir, "load", k); err != nil {
-			return err
-		}
-		if k == scattered {
-			continue
-		}
-		for _, step := range []struct {
-			name string
-			do   func(*engine.DB) error
-		}{
-			{"5 overwrites and collection", func(db *engine.DB) error { return e.overwrite(db, k, 5) }},
-			{"deleting all and collection", func(db *engine.DB) error { return e.deleteAll(db, k) }},
-		} {
-			err := e.inStore(dir, func(db *engine.DB) error {
-				if err := step.do(db); err != nil {
-					return err
-				}
-				_, err := db.Collect(e.ctx, engine.Retention{Versions: -1, Age: -1})
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			if err := e.recordDisk(dir, step.name, k); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// fill makes a store with the scenario's keys, a thousand a transaction.
-func (e *env) fill(dir string, k keys) error {
-	return e.inStore(dir, func(db *engine.DB) error { return load(e.ctx, db, k, 0, e.size.disk, 1000, 0) })
-}
-
-// inStore opens a store, works on it and closes it.
-func (e *env) inStore(dir string, fn func(*engine.DB) error) error {
-	db, err := e.openAt(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(fn(db), db.Close())
-}
-
-func (e *env) overwrite(db *engine.DB, k keys, times int) error {
-	for salt := range times {
-		if err := load(e.ctx, db, k, 0, e.size.disk, 1000, salt+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *env) deleteAll(db *engine.DB, k keys) error {
-	for from := 0; from < e.size.disk; from += 1000 {
-		err := db.Update(e.ctx, func(t *engine.Txn) error {
-			for i := from; i < min(from+1000, e.size.disk); i++ {
-				if _, err := t.Delete(k.key(i)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// recordDisk emits the length of a closed store's file as it is, the part of
-// it in use, and its length once compacted, by key.
-func (e *env) recordDisk(dir, after string, k keys) error {
-	path := filepath.Join(dir, engine.DataFile)
-	st, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	compacted := e.path("compact")
-	if err := bolt.Compact(path, compacted); err != nil {
-		return err
-	}
-	dense, err := os.Stat(compacted)
-	if err != nil {
-		return err
-	}
-	n := float64(e.size.disk)
-	for _, f := range []struct {
-		file string
-		size int64
-	}{{"as it is", st.Size()}, {"compacted", dense.Size()}} {
-		params := Params{{"base", e.size.disk}, {"keys", k}, {"after", after}, {"file", f.file}}
-		if err := e.record("disk_bytes_per_key", float64(f.size)/n, params, rawRecord); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // runR1 opens a large store and scans it, looking at time and memory.
