@@ -312,16 +312,19 @@ func (sp *space) peel(cells []byte) error {
 	return nil
 }
 
-// moreCells returns how many cells to ask for: nine tenths of what seems to be
-// needed at once, then small steps, so that few are sent in vain.
+// moreCells returns how many cells to ask for, so that few are sent in vain. As
+// long as there seem to be more differences than cells, hardly a cell came empty
+// and the estimate is rough or a lower bound: at least two fifths more, up to 85 %
+// of what it takes. Then 98 % of that at once, and steps of a twentieth. From 30
+// to 10,000 differences this takes 2 to 10 % more cells than are needed on
+// average, in 5 to 11 answers (TestFewCellsInVain).
 func moreCells(d *sketch.Decoder) int {
 	got, seems := d.Received(), d.Estimate()
-	next := got + max(4, got/16)
-	if 10*seems >= 9*got { // no estimate yet, only a lower bound
-		next = 2 * got
-	} else {
-		next = max(next, sketch.ExpectedCells(seems)*9/10)
+	step, share := got/20, 98
+	if seems > got {
+		step, share = got*2/5, 85
 	}
+	next := max(got+max(4, step), sketch.ExpectedCells(seems)*share/100)
 	return min(min(next, d.Limit())-got, maxPart)
 }
 

@@ -251,3 +251,45 @@ func BenchmarkState(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDiffer measures S4 by type of frame, in bytes of both directions.
+func BenchmarkDiffer(b *testing.B) {
+	const base = 50_000
+	for _, d := range []int{1, 10, 100, 1000, 5000} {
+		b.Run(fmt.Sprintf("d=%d", d), func(b *testing.B) {
+			e := &env{ctx: b.Context(), dir: b.TempDir(), anchors: b.TempDir()}
+			b.Cleanup(func() {
+				for _, f := range slices.Backward(e.cleanup) {
+					if err := f(); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			c, err := e.newCouple(base, sequential)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var s synced
+			n := 0
+			sum := map[string]int64{}
+			for b.Loop() {
+				if len(c.left) < d {
+					b.Fatalf("all keys are used up: run with -benchtime %dx", n)
+				}
+				if s, err = e.differ(c, sequential, d); err != nil {
+					b.Fatal(err)
+				}
+				n++
+				for name, t := range s.report.Frames {
+					sum[name] += t.BytesOut + t.BytesIn
+				}
+			}
+			for name, bytes := range sum {
+				b.ReportMetric(float64(bytes)/float64(n), name+"-B")
+			}
+			all, _ := s.metadata()
+			b.ReportMetric(all, "last-metadata-B")
+			b.ReportMetric(float64(s.report.RoundTrips), "round-trips")
+		})
+	}
+}
