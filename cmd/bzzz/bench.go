@@ -24,8 +24,9 @@ func newBenchCmd(a *app) *cobra.Command {
   P1 durable puts, one writer       S1 fresh replica
   P2 durable puts, many writers     S2 reconnect after a partition
   P3 batches of puts on a base      S3 check when nothing differs
-  P4 verified gets and scans        R1 memory and time to open a large store
-  P5 bytes on disk
+  P4 verified gets and scans        S4 differences that clocks do not show
+  P5 bytes on disk                  M1 root after changes, proofs
+  R1 memory and time to open a large store
 
 Rates are taken in turns with raw bbolt doing the same two mutations on the same
 data in the same run; look at the ratios, since a rate alone says as much about

@@ -90,7 +90,7 @@ func sizesOf(s Scale) (sizes, error) {
 			puts: 1000, writers: []int{8, 64}, each: 10, rounds: 5, base: 100_000, batches: []int{100, 1000, 10_000},
 			commits: 30, gets: 50_000, scan: 100_000, disk: 50_000, fresh: []int{50_000}, rtts: []int{0},
 			synced: 50_000, apart: 1000, resident: 100_000,
-			alike: []int{20_000, 50_000}, differing: []int{1, 10, 100, 1000}, repeats: 3,
+			alike: []int{20_000, 50_000}, differing: []int{1, 10, 100, 1000, 10_000}, repeats: 3,
 			indexed: 100_000, changed: []int{1, 1000}, singles: 64, proofs: 1000,
 		}, nil
 	case Full:

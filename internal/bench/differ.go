@@ -126,7 +126,7 @@ func runS4(e *env) error {
 		couples = append(couples, c)
 	}
 	for _, d := range e.size.differing {
-		for range e.size.repeats {
+		for range max(min(e.size.repeats, e.size.alike[0]/(4*d)), 1) { // most keys are to stay
 			for _, c := range couples {
 				if err := e.recordDiffer(c, k, d); err != nil {
 					return err
