@@ -30,6 +30,10 @@ type NamespaceStats struct {
 	LastStamp  time.Time `json:"last_stamp"`  // high-water mark of the clock
 	Root       string    `json:"root"`        // hexadecimal; empty if a version is damaged
 	Damaged    uint64    `json:"damaged"`     // versions known to be damaged, to be had from a peer
+	// DropPending is what the brake on removals holds back.
+	DropPending []DropPending `json:"drop_pending,omitempty"`
+	// Agreed is when which peer was last proven to hold the same.
+	Agreed []Agreement `json:"agreed,omitempty"`
 }
 
 // Stats returns what the store holds. O(keys) for roots that changed since
@@ -71,11 +75,15 @@ func (ns *Namespace) stats(ctx context.Context) (NamespaceStats, error) {
 		s.ClockBytes = len(v.Clock().Append(nil))
 		s.LastStamp = v.HLC().Time()
 		s.Damaged = v.Unknown().Count()
+		s.DropPending, s.Agreed = dropsPending(v), agreed(v)
 		if root, err := ns.rootOf(v); err == nil {
 			s.Root = hex.EncodeToString(root[:])
 		}
 		return nil
 	})
+	if err == nil {
+		err = ns.storeViews(ctx)
+	}
 	return s, err
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"bzzz/engine"
@@ -57,5 +59,13 @@ func (a *app) printStats(s engine.Stats) error {
 			return err
 		}
 	}
-	return rows.Close()
+	if err := rows.Close(); err != nil {
+		return err
+	}
+	for _, n := range s.Namespaces {
+		for _, d := range n.DropPending {
+			a.p.Note("namespace %q: a peer (journal %.8s) knows %d keys to be deleted since %s; held back until bzzz sync --confirm-drop", n.Name, d.Peer, d.Keys, a.when(d.Since).Format(time.DateTime))
+		}
+	}
+	return nil
 }
