@@ -20,15 +20,13 @@ type CompactReport struct {
 // store as before, with the same last commit, so its replica id goes on.
 // Reading goes on meanwhile and so does writing, except for a short last part; in
 // a file above half of its mapping (8 GiB on 64-bit Linux, 512 MiB on other
-// 64-bit Unix) writers wait for all of it.
-// Snapshots that are held stay valid and keep the old file's room until they
-// end.
+// 64-bit Unix) writers wait for all of it. Snapshots that are held stay valid
+// and keep the old file's room until they end.
 //
 // A crash at any moment leaves one whole store. ErrUnavailable if a writer holds
-// the store for 10 s, ErrReadOnly, ErrUnsupported for
-// stores that are no file and on Windows, ErrClosed if the DB is closed
-// meanwhile, ctx's error, no room for the copy: the store is as it was. progress
-// may be nil. O(what is held); memory about 50 MB.
+// the store for 10 s, ErrReadOnly, ErrUnsupported for stores that are no file
+// and on Windows, ErrClosed if the DB is closed meanwhile, ctx's error, no room
+// for the copy: the store is as it was. progress may be nil. O(what is held); memory about 50 MB.
 func (db *DB) Compact(ctx context.Context, progress func(bytes int64)) (CompactReport, error) {
 	if err := db.usable(ctx); err != nil {
 		return CompactReport{}, err
