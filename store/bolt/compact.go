@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -71,8 +72,8 @@ func compact(src, dst string) (err error) {
 // temporary file, which the next Compact removes. ErrReadOnly, ErrUnsupported
 // on Windows (an open file cannot be replaced there), ErrClosed if the store is
 // closed meanwhile, ErrUnavailable if an Update holds it for 10 s, ctx's error:
-// the store is as it was. If the name of the new
-// file cannot be made durable the store is poisoned.
+// the store is as it was. If the name of the new file cannot be made durable
+// the store is poisoned.
 func (s *Store) Compact(ctx context.Context, progress func(bytes int64)) (before, after int64, err error) {
 	before, after, err = s.compact(ctx, progress)
 	return before, after, errs.Wrap("bolt.Compact", s.path, err)
@@ -93,10 +94,14 @@ func (s *Store) compact(ctx context.Context, progress func(int64)) (before, afte
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := removeTemps(s.path); err != nil { // this store is locked: they are a crash's
+	path, err := filepath.EvalSymlinks(s.path) // a link stays one
+	if err != nil {
 		return 0, 0, err
 	}
-	c := &compaction{s: s, ctx: ctx, progress: progress}
+	if err := removeTemps(path); err != nil { // this store is locked: they are a crash's
+		return 0, 0, err
+	}
+	c := &compaction{s: s, path: path, ctx: ctx, progress: progress}
 	defer c.end()
 	if used := before - free; used > s.opt.InitialMmap/2 {
 		if err := c.lockWriter(); err != nil {
@@ -116,6 +121,7 @@ func (s *Store) compact(ctx context.Context, progress func(int64)) (before, afte
 // compaction is one run of Compact.
 type compaction struct {
 	s        *Store
+	path     string // of the file
 	ctx      context.Context
 	progress func(int64)
 	temp     string // the copy's name, "" once it has the store's
@@ -173,7 +179,7 @@ func (c *compaction) end() {
 
 // copy makes the copy and brings it near the present.
 func (c *compaction) copy() (err error) {
-	if c.temp, err = newTemp(c.s.path); err != nil {
+	if c.temp, err = newTemp(c.path); err != nil {
 		return err
 	}
 	if c.to, err = Open(c.temp, &Options{Durability: None}); err != nil {
@@ -296,7 +302,10 @@ func (c *compaction) swap() error {
 	if p := old.poison.Load(); p != nil { // by a flush: what was copied may not be what is there
 		return errors.Join(*p, fresh.close(false))
 	}
-	if err := os.Rename(c.temp, c.s.path); err != nil {
+	if err := sameAccess(c.temp, old.file); err != nil {
+		return errors.Join(err, fresh.close(false))
+	}
+	if err := os.Rename(c.temp, c.path); err != nil {
 		return errors.Join(err, fresh.close(false))
 	}
 	c.temp = ""
@@ -304,12 +313,21 @@ func (c *compaction) swap() error {
 	c.seen.Release()
 	c.seen = nil
 	c.s.retired.add(old)
-	if err := syncDirs(c.s.path); err != nil {
+	if err := syncDirs(c.path); err != nil {
 		// A loss of power could bring the old file back, without what is
 		// committed from here on.
 		return fresh.poisonWith(err)
 	}
 	return nil
+}
+
+// sameAccess gives the file at path the mode and the owner of f.
+func sameAccess(path string, f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return errors.Join(sameOwner(path, info), os.Chmod(path, info.Mode().Perm()))
 }
 
 // raiseID adds to the transaction IDs in the meta pages of a closed file, so
