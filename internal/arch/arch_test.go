@@ -69,6 +69,7 @@ var allowed = map[string][]string{
 	"bzzz/store/mem":                {"bzzz/store", "github.com/tidwall/btree"},
 	"bzzz/store/bolt":               {"bzzz/store", "go.etcd.io/bbolt", "go.etcd.io/bbolt/", "golang.org/x/sys/"},
 	"bzzz/store/fault":              {"bzzz/store"},
+	"bzzz/store/chunk":              {"bzzz/store", "bzzz/merkle/list", "github.com/PlakarKorp/go-cdc-chunkers", "github.com/PlakarKorp/go-cdc-chunkers/", "github.com/ipfs/go-cid", "github.com/multiformats/go-multihash"},
 	"bzzz/merkle/list":              {"github.com/cbergoon/merkletree"},
 	"bzzz/merkle/sketch":            {},
 	"bzzz/merkle":                   {"bzzz/store"},

@@ -1,0 +1,99 @@
+package chunk
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// LeaseID names an upload: 16 random bytes.
+type LeaseID [16]byte
+
+// String returns the id as hexadecimal digits.
+func (id LeaseID) String() string { return hex.EncodeToString(id[:]) }
+
+// Lease protects an upload that spans transactions: whatever was written or
+// found to be there since the lease began stays until the lease ends, because
+// nothing stamped since its epoch is removed. Its row:
+//
+//	epoch u64 | expiry u64, milliseconds since 1970 | crc32c u32
+type Lease struct {
+	ID     LeaseID
+	Epoch  uint64    // of the store when it began
+	Expiry time.Time // the first collection that begins later ends it
+}
+
+func readLease(id, b []byte) (Lease, bool) {
+	body, ok := unseal(b, id)
+	if !ok || len(id) != len(LeaseID{}) || len(body) != 16 {
+		return Lease{}, false
+	}
+	ms := binary.BigEndian.Uint64(body[8:])
+	return Lease{LeaseID(id), binary.BigEndian.Uint64(body), time.UnixMilli(int64(ms))}, true
+}
+
+// Lease begins or renews a lease: one that is there keeps its epoch. held tells
+// whether it was there.
+func (w *Writer) Lease(id LeaseID, expiry time.Time) (held bool, err error) {
+	l, held := readLease(id[:], w.leases.Get(id[:]))
+	if !held {
+		l.Epoch = w.state.epoch
+	}
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 20), l.Epoch)
+	b = binary.BigEndian.AppendUint64(b, uint64(expiry.UnixMilli()))
+	return held, w.leases.Put(id[:], seal(b, id[:]))
+}
+
+// EndLease ends a lease and tells whether it was there.
+func (w *Writer) EndLease(id LeaseID) (held bool, err error) {
+	_, held = readLease(id[:], w.leases.Get(id[:]))
+	return held, w.leases.Delete(id[:])
+}
+
+// Seal ends an upload, in the transaction that writes the record which names
+// the blob: it stores the manifest and ends the lease. If the lease had run
+// out, it first looks whether a collection took any of the chunks (ErrUnavailable
+// if so: upload again; the manifest is not stored then).
+func (w *Writer) Seal(id LeaseID, m *Manifest) error {
+	held, err := w.EndLease(id)
+	if err != nil {
+		return err
+	}
+	if !held {
+		missing, _ := w.Missing(m, 0, 1)
+		if len(missing) > 0 {
+			return fmt.Errorf("upload %s took longer than its lease and chunk %d was collected, upload again: %w", id, missing[0], ErrUnavailable)
+		}
+	}
+	return w.PutManifest(m)
+}
+
+// oldestLease returns the lowest epoch among the leases, or limit if that is
+// lower. A damaged one says nothing: its upload finds out when it ends.
+func (w *Writer) oldestLease(limit uint64) uint64 {
+	c := w.leases.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if l, ok := readLease(k, v); ok {
+			limit = min(limit, l.Epoch)
+		}
+	}
+	return limit
+}
+
+// expireLeases removes the leases that ran out before now, and damaged ones.
+func (w *Writer) expireLeases(now time.Time) error {
+	var gone [][]byte
+	c := w.leases.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if l, ok := readLease(k, v); !ok || l.Expiry.Before(now) {
+			gone = append(gone, append([]byte(nil), k...))
+		}
+	}
+	for _, k := range gone {
+		if err := w.leases.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
