@@ -258,10 +258,11 @@ func FuzzParseManifest(f *testing.F) {
 // encodes to what it was, and passes only for its own descriptor.
 func FuzzVerifyChunk(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) < 1 || len(b) < 1+int(b[0]) {
+		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return
 		}
-		data, enc := b[1:1+b[0]], b[1+b[0]:]
+		n := 1 + int(b[0])
+		data, enc := b[1:n], b[n:]
 		p, err := chunk.ParseProof(enc)
 		if err != nil {
 			return
