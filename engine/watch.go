@@ -61,6 +61,7 @@ type Watcher struct {
 
 	// While a foreign cursor catches up: the live versions it lacks.
 	catchUp func() (*crdt.Version, error, bool)
+	live    sizer
 	stop    func()
 	release func()
 }
@@ -174,8 +175,9 @@ func (w *Watcher) fill(ctx context.Context) (progress bool, err error) {
 	}
 	err = w.ns.fullView(ctx, func(v *replica.View) error {
 		var part queued
+		src := &reading{rd: v.Reader, ns: w.ns}
 		end, err := v.Tail(w.after, watchChunk, func(c replica.Change) error {
-			if e, ok := w.event(c.Version, c.Concurrent); ok {
+			if e, ok := w.event(src, c.Version, c.Concurrent); ok {
 				part.event, part.silent = e, false
 			} else {
 				part.silent = true
@@ -222,7 +224,7 @@ func (w *Watcher) reset() error {
 	w.journal, w.after = v.Journal(), v.Arrival()
 	w.queue = append(w.queue, queued{event: Event{Type: EventReset}})
 	clock := v.Clock().Clone()
-	w.catchUp, w.stop = next, stop
+	w.catchUp, w.stop, w.live = next, stop, &reading{rd: v.Reader, ns: w.ns}
 	w.release = func() {
 		snap.Release()
 		w.queue = append(w.queue, queued{silent: true, adopted: []crdt.Clock{clock}})
@@ -241,7 +243,7 @@ func (w *Watcher) fillFromLive() error {
 			w.endCatchUp()
 			return nil
 		}
-		e, visible := w.event(v, false)
+		e, visible := w.event(w.live, v, false)
 		w.queue = append(w.queue, queued{event: e, silent: !visible, dots: []crdt.Dot{v.Dot}})
 	}
 	return nil
@@ -256,7 +258,7 @@ func (w *Watcher) endCatchUp() {
 }
 
 // event describes a version, if it lies under the prefix.
-func (w *Watcher) event(v *crdt.Version, concurrent bool) (Event, bool) {
+func (w *Watcher) event(src sizer, v *crdt.Version, concurrent bool) (Event, bool) {
 	if !bytes.HasPrefix(v.Key, w.prefix) || bytes.HasPrefix(v.Key, systemPrefix) {
 		return Event{}, false
 	}
@@ -264,7 +266,7 @@ func (w *Watcher) event(v *crdt.Version, concurrent bool) (Event, bool) {
 	if err != nil {
 		return Event{}, false
 	}
-	e := Event{Type: EventPut, Key: bytes.Clone(name), Version: newVersion(v, true), Concurrent: concurrent}
+	e := Event{Type: EventPut, Key: bytes.Clone(name), Version: newVersion(src, v, true), Concurrent: concurrent}
 	if v.Kind == crdt.Delete {
 		e.Type = EventDelete
 	}

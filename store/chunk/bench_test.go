@@ -74,11 +74,9 @@ func BenchmarkCut(b *testing.B) {
 	b.SetBytes(benchSize)
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := chunk.NewCutter(bytes.NewReader(data))
-		if err != nil {
-			b.Fatal(err)
-		}
+		c := chunk.NewCutter(bytes.NewReader(data))
 		var batch chunk.Batch
+		var err error
 		for err = c.Fill(&batch); err == nil; err = c.Fill(&batch) {
 		}
 		if err != io.EOF {

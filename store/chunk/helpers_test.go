@@ -76,10 +76,7 @@ func read(t testing.TB, kv store.KV, fn func(r *chunk.Reader)) {
 // how many chunks were new.
 func ingest(t testing.TB, kv store.KV, r io.Reader) (*chunk.Manifest, int) {
 	t.Helper()
-	c, err := chunk.NewCutter(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := chunk.NewCutter(r)
 	added := 0
 	var b chunk.Batch
 	for {
@@ -114,10 +111,7 @@ func ingest(t testing.TB, kv store.KV, r io.Reader) (*chunk.Manifest, int) {
 // cut returns the chunks of a content and its manifest.
 func cut(t testing.TB, r io.Reader) ([]chunk.Chunk, *chunk.Manifest) {
 	t.Helper()
-	c, err := chunk.NewCutter(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := chunk.NewCutter(r)
 	var all []chunk.Chunk
 	for {
 		var b chunk.Batch

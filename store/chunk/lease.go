@@ -33,16 +33,27 @@ func readLease(id, b []byte) (Lease, bool) {
 	return Lease{LeaseID(id), binary.BigEndian.Uint64(body), time.UnixMilli(int64(ms))}, true
 }
 
-// Lease begins or renews a lease: one that is there keeps its epoch. held tells
-// whether it was there.
-func (w *Writer) Lease(id LeaseID, expiry time.Time) (held bool, err error) {
+// BeginLease begins a lease, in the transaction that writes the upload's first
+// chunks.
+func (w *Writer) BeginLease(id LeaseID, expiry time.Time) error {
+	return w.putLease(id, w.state.epoch, expiry)
+}
+
+// RenewLease moves a lease's end and tells whether it was there still. One that
+// ran out is not begun anew: what was written under it may be gone, which Seal
+// has to look for.
+func (w *Writer) RenewLease(id LeaseID, expiry time.Time) (held bool, err error) {
 	l, held := readLease(id[:], w.leases.Get(id[:]))
 	if !held {
-		l.Epoch = w.state.epoch
+		return false, nil
 	}
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 20), l.Epoch)
+	return true, w.putLease(id, l.Epoch, expiry)
+}
+
+func (w *Writer) putLease(id LeaseID, epoch uint64, expiry time.Time) error {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 20), epoch)
 	b = binary.BigEndian.AppendUint64(b, uint64(expiry.UnixMilli()))
-	return held, w.leases.Put(id[:], seal(b, id[:]))
+	return w.leases.Put(id[:], seal(b, id[:]))
 }
 
 // EndLease ends a lease and tells whether it was there.

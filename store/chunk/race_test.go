@@ -31,10 +31,11 @@ const (
 	noTail             // a sweep does not look at what was linked since the marks
 	markFirst          // records are marked before the epoch is raised
 	noFresh            // a sweep does not look at the manifests stored since the marks
+	leaseAnew          // an upload renews a lease that ran out by beginning it again
 	bugs
 )
 
-var bugNames = [...]string{"none", "dedup by looking", "no lease", "no tail", "marks first", "no fresh manifests"}
+var bugNames = [...]string{"none", "dedup by looking", "no lease", "no tail", "marks first", "no fresh manifests", "lease begun again"}
 
 const (
 	historySteps = 70
@@ -172,8 +173,8 @@ func (h *history) upload(s blobSpec) *task {
 		if next < len(s.chunks) {
 			n := min(1+h.rng.IntN(2), len(s.chunks)-next)
 			err := h.write(func(tx store.Tx, w *chunk.Writer) error {
-				if next == 0 && h.bug != noLease {
-					if _, err := w.Lease(id, time.UnixMilli(h.now+leaseTime)); err != nil {
+				if h.bug != noLease {
+					if err := h.lease(w, id, next == 0); err != nil {
 						return err
 					}
 				}
@@ -214,6 +215,16 @@ func (h *history) upload(s blobSpec) *task {
 		return true, err
 	}
 	return &task{"upload", step}
+}
+
+// lease begins or renews an upload's lease.
+func (h *history) lease(w *chunk.Writer, id chunk.LeaseID, first bool) error {
+	expiry := time.UnixMilli(h.now + leaseTime)
+	if first || h.bug == leaseAnew {
+		return w.BeginLease(id, expiry)
+	}
+	_, err := w.RenewLease(id, expiry)
+	return err
 }
 
 // transfer links a blob that a peer names, whatever is here of it, and then

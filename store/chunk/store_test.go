@@ -269,8 +269,7 @@ func TestCounts(t *testing.T) {
 		ingest(t, kv, bytes.NewReader(content(16, 1<<20)))
 		ingest(t, kv, bytes.NewReader(nil))
 		write(t, kv, func(w *chunk.Writer) error {
-			_, err := w.Lease(chunk.LeaseID{1}, time.UnixMilli(5))
-			return err
+			return w.BeginLease(chunk.LeaseID{1}, time.UnixMilli(5))
 		})
 		got := stats(t, kv)
 		want := chunk.Stats{Blobs: 2, Chunks: uint64(added), Bytes: 1 << 20, ManifestBytes: got.ManifestBytes, Leases: 1, Epoch: 1}

@@ -44,7 +44,7 @@ func (r *Reader) Verify(report func(Problem), step func(rows int, bytes int64) e
 		got, want uint64
 	}{
 		{"chunks", v.seen.chunks, st.chunks}, {"chunk bytes", v.seen.bytes, st.bytes},
-		{"blobs", v.seen.blobs, st.blobs}, {"list bytes", v.seen.listBytes, st.listBytes},
+		{"blobs", v.seen.blobs, st.blobs},
 	} {
 		if c.got != c.want {
 			v.problem("count of "+c.what, fmt.Sprintf("%d, want %d", c.got, c.want))
@@ -125,9 +125,11 @@ func (v *verifier) blobs() error {
 	}
 	c = v.lists.Cursor()
 	for k, b := c.First(); k != nil; k, b = c.Next() {
-		v.seen.listBytes += uint64(len(b))
 		if v.manifests.Get(k) == nil {
 			v.problem("chunk list "+hex.EncodeToString(k), "of no manifest")
+		}
+		if err := v.step(1, int64(len(b))); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -28,6 +28,9 @@ func (w *Writer) Put(c Chunk) (added bool, err error) {
 			if err := w.removeData(key, len(stored)); err != nil {
 				return false, err
 			}
+		} else { // damage took it, but not the count of it
+			w.state.chunks--
+			w.state.bytes -= uint64(e.size)
 		}
 	}
 	e := entry{w.state.next, uint32(c.ref.Size), w.state.epoch}
@@ -74,17 +77,16 @@ func (w *Writer) PutManifest(m *Manifest) error {
 
 // removeManifest removes what is there of a manifest.
 func (w *Writer) removeManifest(d Digest) error {
-	if w.manifests.Get(d[:]) != nil {
-		w.state.blobs--
-		if err := w.manifests.Delete(d[:]); err != nil {
-			return err
-		}
+	list := w.lists.Get(d[:])
+	if list == nil && w.manifests.Get(d[:]) == nil {
+		return nil
 	}
-	if list := w.lists.Get(d[:]); list != nil {
-		w.state.listBytes -= uint64(len(list))
-		return w.lists.Delete(d[:])
+	w.state.blobs-- // also if damage took one of the two
+	w.state.listBytes -= uint64(len(list))
+	if err := w.lists.Delete(d[:]); err != nil {
+		return err
 	}
-	return nil
+	return w.manifests.Delete(d[:])
 }
 
 // PutBlob stores a whole blob whose record is written in the same transaction:
