@@ -43,7 +43,12 @@ func (a *app) printStats(s engine.Stats) error {
 		{Name: "free_bytes", Value: cliout.Bytes(s.FreeBytes)},
 	}
 	if a.p.Format() != cliout.Table {
-		return a.p.Object(append(fields, cliout.Field{Name: "namespaces", Value: s.Namespaces})...)
+		return a.p.Object(append(fields, cliout.Field{Name: "namespaces", Value: s.Namespaces}, cliout.Field{Name: "blobs", Value: s.Blobs})...)
+	}
+	if s.Blobs.Blobs > 0 || s.Blobs.Chunks > 0 {
+		fields = append(fields, cliout.Field{Name: "large_values", Value: cliout.Count(s.Blobs.Blobs)},
+			cliout.Field{Name: "chunks", Value: cliout.Count(s.Blobs.Chunks)},
+			cliout.Field{Name: "chunk_bytes", Value: cliout.Bytes(s.Blobs.Bytes)})
 	}
 	if err := a.p.Object(fields...); err != nil {
 		return err
@@ -70,8 +75,9 @@ func newGcCmd(a *app) *cobra.Command {
 		Short: "Remove old versions that were replaced",
 		Long: `Remove versions that were replaced, in every namespace, except the newest of each
 key (--keep) and those written within a time (--older); a version stays if
-either keeps it. Current values and deletes always stay. The room is used again
-by later writes; the file does not shrink.`,
+either keeps it. Current values and deletes always stay. Chunks of values above
+64 KiB go with the last version that names them, those of a put that was cut a
+day later. The room is used again by later writes; the file does not shrink.`,
 		Example: `  bzzz gc
   bzzz gc --keep 1 --older 7d
   bzzz gc --keep 0 --older 0s`,
@@ -99,6 +105,9 @@ by later writes; the file does not shrink.`,
 			return a.p.Object(cliout.Field{Name: "keys", Value: cliout.Count(r.Keys)},
 				cliout.Field{Name: "removed", Value: cliout.Count(r.Removed)},
 				cliout.Field{Name: "bytes", Value: cliout.Bytes(r.Bytes)},
+				cliout.Field{Name: "large_values", Value: cliout.Count(r.Blobs)},
+				cliout.Field{Name: "chunks", Value: cliout.Count(r.Chunks)},
+				cliout.Field{Name: "chunk_bytes", Value: cliout.Bytes(r.ChunkBytes)},
 				cliout.Field{Name: "seconds", Value: time.Since(started)})
 		})
 	}
