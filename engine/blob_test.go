@@ -17,6 +17,7 @@ import (
 	"bzzz/engine"
 	"bzzz/store"
 	"bzzz/store/chunk"
+	"bzzz/store/fault"
 	"bzzz/store/mem"
 )
 
@@ -510,6 +511,13 @@ func TestDamagedLargeValue(t *testing.T) {
 				keys = append(keys, string(p.Key))
 			}
 		}
+		if want := map[string]int{"flip": 1}[name]; r.Noted != want {
+			t.Errorf("%s: noted %d, want %d", name, r.Noted, want)
+		}
+		wants, _, err := db.MissingBlobs(ctx, nil, 1, 10)
+		if err != nil || len(wants) != 1 || len(wants[0].Chunks) != 1 || string(wants[0].Key) == "fine" {
+			t.Errorf("%s: wants %+v, %v", name, wants, err)
+		}
 		if len(r.Problems) < 2 || !slices.Contains(keys, "hit") || slices.Contains(keys, "fine") {
 			t.Errorf("%s: verify found %v", name, r.Problems)
 		}
@@ -665,6 +673,57 @@ func TestUploadsAgainstCollection(t *testing.T) {
 		t.Error("nothing was ever collected")
 	}
 	wantNoProblem(t, db)
+}
+
+// TestUploadAcrossACrash lets the process die at every commit of an upload,
+// before and after it: the old value or the new one is there, and the upload
+// made again writes what is missing.
+func TestUploadAcrossACrash(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	data := noise(30, 13<<20)
+	died := 0
+	for at := 1; ; at++ {
+		ended := false
+		for _, kind := range []fault.Kind{fault.CrashBefore, fault.CrashAfter} {
+			first := mem.New()
+			db := open(t, "", &engine.Options{Store: first})
+			if err := errors.Join(db.Put(ctx, []byte("k"), noise(31, 100_000)), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			back := mem.FromImage(first.Image())
+			kv := fault.Wrap(back, &fault.Plan{At: map[int]fault.Kind{at: kind}})
+			db, err := engine.Open(t.TempDir(), &engine.Options{Store: kv, RuntimeDir: "-"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = db.PutReader(ctx, []byte("k"), bytes.NewReader(data))
+			if err == nil {
+				ended = true
+			} else if died++; !errors.Is(err, fault.ErrInjected) {
+				t.Fatal(err)
+			}
+			_ = db.Close() // dead already
+			db = open(t, "", &engine.Options{Store: mem.FromImage(back.Image())})
+			wantNoProblem(t, db)
+			if got, err := db.Get(ctx, []byte("k")); err != nil || len(got) != 100_000 && len(got) != len(data) {
+				t.Errorf("crash %v at %d: the key holds %d bytes, %v", kind, at, len(got), err)
+			}
+			if err := db.PutReader(ctx, []byte("k"), bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+			wantValue(t, db, "k", data)
+			if st := blobStats(t, db); st.Bytes != uint64(len(data)+100_000) {
+				t.Errorf("crash %v at %d: %d bytes are stored, want each once", kind, at, st.Bytes)
+			}
+		}
+		if ended {
+			break
+		}
+	}
+	if died < 8 {
+		t.Errorf("only %d crashes", died)
+	}
 }
 
 // TestDamagedRecordKeepsItsBlob: of a record that cannot be read it is not

@@ -177,8 +177,13 @@ func (db *DB) verifyBlobs(ctx context.Context, out *VerifyReport, progress func(
 	if err := db.usable(ctx); err != nil {
 		return err
 	}
+	var damaged []chunk.Digest
 	err := db.kv.View(func(tx store.Tx) error {
-		return db.blobs.Reader(tx).Verify(func(p chunk.Problem) { add(Problem{What: p.What, Err: p.Err}) }, func(rows int, _ int64) error {
+		return db.blobs.Reader(tx).Verify(func(p chunk.Problem) {
+			if add(Problem{What: p.What, Err: p.Err}); p.Damaged && len(damaged) < maxProblems {
+				damaged = append(damaged, p.Chunk)
+			}
+		}, func(rows int, _ int64) error {
 			out.Checked += rows
 			if progress != nil && out.Checked%(verifyStride/64) == 0 { // a chunk is as long as many records
 				progress(out.Checked)
@@ -199,7 +204,36 @@ func (db *DB) verifyBlobs(ctx context.Context, out *VerifyReport, progress func(
 			return err
 		}
 	}
-	return nil
+	return db.discard(ctx, damaged, out)
+}
+
+// discard removes damaged chunks, unless the DB is read-only, so that they are
+// asked of peers.
+func (db *DB) discard(ctx context.Context, damaged []chunk.Digest, out *VerifyReport) error {
+	if len(damaged) == 0 || db.opts.ReadOnly {
+		return nil
+	}
+	noted := 0
+	err := db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
+		w, err := g.blobWriter()
+		if err != nil {
+			return err, err
+		}
+		for _, d := range damaged {
+			gone, err := w.Discard(d)
+			if err != nil {
+				return err, err
+			}
+			if gone {
+				noted++
+			}
+		}
+		return nil, nil
+	}})
+	if err == nil {
+		out.Noted += noted
+	}
+	return err
 }
 
 // verifyLinks checks what the live versions of a namespace link to. With deep

@@ -112,7 +112,7 @@ func (p Problem) String() string {
 type VerifyReport struct {
 	Checked  int // keys and journal records
 	Problems []Problem
-	Noted    int // damaged versions that the next sync asks peers for
+	Noted    int // damaged versions and chunks that the next sync asks peers for
 }
 
 // maxProblems bounds the findings of one Verify that are kept.
@@ -121,8 +121,8 @@ const maxProblems = 10_000
 // Verify checks everything: each key and the version behind it by digest, each
 // journal record by checksum, that what is known is either live or dead, each
 // chunk of large values by digest, and that those of live versions are here.
-// Damaged versions are noted, unless the DB is read-only, so that the next sync
-// with a peer that has them repairs them. progress, if not nil, is called with
+// Damaged versions are noted, and damaged chunks removed, unless the DB is
+// read-only, so that the next sync with a peer that has them repairs them. progress, if not nil, is called with
 // the number of keys and records checked, now and then. An error is one of the
 // store itself; damage is in the report. Reads and writes go on meanwhile.
 // O(everything).

@@ -50,8 +50,8 @@ import may be repeated.
 
 Malformed input ends the import with exit 1: the file, line and column are named,
 the transaction they are in is not written, and what went in before is printed.
-Files above 15 MiB ("bzzz put --file" takes them), links and special files are named and left out (exit 1), the
-rest goes in.`,
+Files above 15 MiB, links and special files are named and left out (exit 1), the
+rest goes in; "bzzz put --file" takes a file of any size.`,
 		Example: `  bzzz import --key location,date weather.csv
   bzzz import --prefix notes/ ~/notes
   bzzz import backup.jsonl.gz`,

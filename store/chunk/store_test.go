@@ -180,6 +180,17 @@ func TestDamage(t *testing.T) {
 					t.Fatalf("verify found %d, %v", found, err)
 				}
 			})
+			if rng.IntN(2) == 0 {
+				write(t, kv, func(w *chunk.Writer) error {
+					for i := range m.Len() {
+						if gone, err := w.Discard(m.Ref(i).Digest); gone != (i == hit) || err != nil {
+							t.Errorf("chunk %d of which %d is damaged: discarded %v, %v", i, hit, gone, err)
+						}
+					}
+					return nil
+				})
+				wantClean(t, kv)
+			}
 			ingest(t, kv, bytes.NewReader(data))
 			wantContent(t, kv, m, data)
 			wantClean(t, kv)

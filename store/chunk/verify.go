@@ -12,8 +12,10 @@ import (
 
 // Problem is one finding of Verify.
 type Problem struct {
-	What string // what was looked at
-	Err  error  // matches ErrCorrupt
+	What    string // what was looked at
+	Err     error  // matches ErrCorrupt
+	Damaged bool   // the chunk called Chunk is not what it was: see Writer.Discard
+	Chunk   Digest
 }
 
 // Verify reads everything: that each chunk is what its digest says and is found
@@ -61,7 +63,7 @@ type verifier struct {
 }
 
 func (v *verifier) problem(what, how string) {
-	v.report(Problem{what, &errs.Corruption{What: what + ": " + how, Hint: hintRepair}})
+	v.report(Problem{What: what, Err: &errs.Corruption{What: what + ": " + how, Hint: hintRepair}})
 }
 
 // chunks checks the data rows.
@@ -77,7 +79,9 @@ func (v *verifier) chunks() error {
 		d := k[8:]
 		what := "chunk " + hex.EncodeToString(d)
 		if got := sha256.Sum256(b); string(got[:]) != string(d) {
-			v.problem(what, "its bytes have digest "+hex.EncodeToString(got[:]))
+			v.report(Problem{what, &errs.Corruption{
+				What: what, Want: hex.EncodeToString(d), Got: hex.EncodeToString(got[:]), Hint: hintRepair,
+			}, true, Digest(d)})
 		}
 		if e, ok := readEntry(v.index.Get(d), d); !ok {
 			v.problem(what, "not in the index")
@@ -117,7 +121,7 @@ func (v *verifier) blobs() error {
 		if len(k) != len(Digest{}) {
 			v.problem("manifest", fmt.Sprintf("key of %d bytes", len(k)))
 		} else if _, err := v.Manifest(Digest(k)); err != nil {
-			v.report(Problem{"manifest of blob " + CID(Digest(k)).String(), err})
+			v.report(Problem{What: "manifest of blob " + CID(Digest(k)).String(), Err: err})
 		}
 		if err := v.step(1, int64(len(b))); err != nil {
 			return err

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 )
@@ -47,6 +48,25 @@ func (w *Writer) removeData(key []byte, size int) error {
 	w.state.chunks--
 	w.state.bytes -= uint64(size)
 	return w.data.Delete(key)
+}
+
+// Discard removes a chunk whose bytes are not what its digest says, so that it
+// counts as missing and is asked of a peer. It tells whether there was one; a
+// sound chunk stays.
+func (w *Writer) Discard(d Digest) (bool, error) {
+	e, ok := readEntry(w.index.Get(d[:]), d[:])
+	if !ok {
+		return false, nil
+	}
+	key := dataKey(e.number, &d)
+	stored := w.data.Get(key)
+	if stored == nil || sha256.Sum256(stored) == d {
+		return false, nil
+	}
+	if err := w.removeData(key, len(stored)); err != nil {
+		return false, err
+	}
+	return true, w.index.Delete(d[:])
 }
 
 // PutManifest stores a manifest, or stamps the one that is there, so that a
