@@ -13,7 +13,7 @@ import (
 // the normal length and of 14 behind it. The bits are spread evenly over the
 // upper part of the hash, where the last 53 bytes take part. These masks and
 // this loop are those of "fastcdc-v1.0.0" in PlakarKorp/go-cdc-chunkers, which
-// the tests run beside it; the library itself would bring eleven packages with
+// the tests run beside it; the library itself would bring twelve packages with
 // it that nothing here needs.
 const (
 	maskShort uint64 = 0x9249249249249000
