@@ -64,6 +64,9 @@ func (l *largeValue) flush(g *group) (result, fatal error) {
 		return nil, nil
 	}
 	w, err := g.blobWriter()
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnsupported) {
+		return err, nil // nobody else's write shall fail because of it
+	}
 	if err == nil {
 		err = l.store(w)
 	}

@@ -529,6 +529,50 @@ func TestDamagedLargeValue(t *testing.T) {
 	}
 }
 
+// TestDamagedBlobState: a large value is refused then, and nobody else's write.
+func TestDamagedBlobState(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	kv := mem.New()
+	db := open(t, "", &engine.Options{Store: kv})
+	if err := db.Put(ctx, []byte("k"), noise(18, 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Update(func(tx store.Tx) error {
+		return tx.Bucket("blobs/meta").Put([]byte("state"), []byte("nonsense"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if err := db.Put(ctx, fmt.Appendf(nil, "large %d", i), noise(19, 100_000)); !errors.Is(err, engine.ErrCorrupt) {
+				t.Errorf("large: %v, want corrupt", err)
+			}
+		})
+		wg.Go(func() {
+			if err := db.Put(ctx, fmt.Appendf(nil, "small %d", i), []byte("v")); err != nil {
+				t.Errorf("small: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	wantValue(t, db, "k", noise(18, 100_000))
+	if _, err := db.Collect(ctx, engine.Retention{}); !errors.Is(err, engine.ErrCorrupt) {
+		t.Errorf("collect: %v, want corrupt", err)
+	}
+	if r, err := db.Verify(ctx, nil); err != nil || len(r.Problems) == 0 {
+		t.Errorf("verify: %v, %v", r.Problems, err)
+	}
+	n := 0
+	for range db.Scan(ctx, engine.Range{}) {
+		n++
+	}
+	if n != 21 {
+		t.Errorf("%d keys, want 21", n)
+	}
+}
+
 // TestTransfer: a peer that got the record brings the rest, cut at any point.
 func TestTransfer(t *testing.T) {
 	t.Parallel()

@@ -30,7 +30,7 @@ const renewEvery = uploadLease / 8
 // bytes a chunk. Content that is there already is not written again, so an
 // upload that was cut, by an error of r, the end of ctx or the death of the
 // process, goes on where it was when the same content is put within a day.
-// ErrTooLarge above 200,000 chunks (about 16 GiB).
+// ErrTooLarge above 200,000 chunks (about 14 GiB).
 func (ns *Namespace) PutReader(ctx context.Context, key []byte, r io.Reader, opts ...WriteOption) error {
 	stored, err := storedName(key)
 	if err != nil {
@@ -47,13 +47,13 @@ func (ns *Namespace) PutReader(ctx context.Context, key []byte, r io.Reader, opt
 		return ns.db.submit(ctx, &request{ns: ns, key: stored, run: func(t *Txn) error { return t.put(stored, head, opts, false) }})
 	}
 	cutter := chunk.NewCutter(io.MultiReader(bytes.NewReader(head), r))
-	u := &upload{ns: ns, ctx: ctx, id: chunk.LeaseID(random[[16]byte]()), cutter: cutter}
-	large, err := u.run()
+	u := &upload{ns: ns, id: chunk.LeaseID(random[[16]byte]()), cutter: cutter}
+	large, err := u.run(ctx)
 	if err == nil {
 		err = ns.db.submit(ctx, &request{ns: ns, key: stored, run: func(t *Txn) error { return t.putLarge(stored, large, opts, false) }})
 	}
 	if err != nil && u.leased && hopeless(err) {
-		err = errors.Join(err, u.abandon())
+		err = errors.Join(err, u.abandon(ctx))
 	}
 	return err
 }
@@ -81,7 +81,6 @@ func hopeless(err error) bool {
 // committed the next is cut.
 type upload struct {
 	ns      *Namespace
-	ctx     context.Context
 	id      chunk.LeaseID
 	cutter  *chunk.Cutter
 	leased  bool      // there is a lease
@@ -90,27 +89,27 @@ type upload struct {
 
 // run stores all batches and returns the blob, ready to be linked. A blob of
 // one batch is stored with its link, in one commit.
-func (u *upload) run() (*largeValue, error) {
+func (u *upload) run(ctx context.Context) (*largeValue, error) {
 	var batches [2]chunk.Batch
-	if err := u.fill(&batches[0]); err != nil {
+	if err := u.fill(ctx, &batches[0]); err != nil {
 		return nil, err
 	}
 	for i := 0; ; i = 1 - i {
 		now, next := &batches[i], &batches[1-i]
 		if !u.leased {
-			err := u.fill(next)
+			err := u.fill(ctx, next)
 			if err == io.EOF {
 				return u.whole(now)
 			}
 			if err != nil {
 				return nil, err
 			}
-			if err := u.commit(now); err != nil {
+			if err := u.commit(ctx, now); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		err, fault := u.overlap(now, next)
+		err, fault := u.overlap(ctx, now, next)
 		if err != nil {
 			return nil, err
 		}
@@ -124,15 +123,15 @@ func (u *upload) run() (*largeValue, error) {
 }
 
 // overlap commits one batch while it fills the other.
-func (u *upload) overlap(now, next *chunk.Batch) (err, fault error) {
+func (u *upload) overlap(ctx context.Context, now, next *chunk.Batch) (err, fault error) {
 	done := make(chan error, 1)
-	go func() { done <- u.commit(now) }()
+	go func() { done <- u.commit(ctx, now) }()
 	defer func() { err = <-done }() // also if the source panics
-	return nil, u.fill(next)
+	return nil, u.fill(ctx, next)
 }
 
-func (u *upload) fill(b *chunk.Batch) error {
-	if err := u.ctx.Err(); err != nil {
+func (u *upload) fill(ctx context.Context, b *chunk.Batch) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	err := u.cutter.Fill(b)
@@ -143,8 +142,8 @@ func (u *upload) fill(b *chunk.Batch) error {
 }
 
 // commit stores a batch under the lease, which it begins or renews.
-func (u *upload) commit(b *chunk.Batch) error {
-	return u.ns.db.submit(u.ctx, &request{raw: func(g *group) (result, fatal error) {
+func (u *upload) commit(ctx context.Context, b *chunk.Batch) error {
+	return u.ns.db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
 		w, err := g.blobWriter()
 		if err != nil {
 			return err, err
@@ -194,8 +193,8 @@ func (u *upload) sealed() (*largeValue, error) {
 }
 
 // abandon ends the lease of an upload that cannot succeed.
-func (u *upload) abandon() error {
-	return u.ns.db.submit(context.WithoutCancel(u.ctx), &request{raw: func(g *group) (result, fatal error) {
+func (u *upload) abandon(ctx context.Context) error {
+	return u.ns.db.submit(context.WithoutCancel(ctx), &request{raw: func(g *group) (result, fatal error) {
 		w, err := g.blobWriter()
 		if err != nil {
 			return err, err

@@ -24,7 +24,7 @@ func newPutCmd(a *app) *cobra.Command {
 		Long: `Write a value under a key: from the command line, from --file, or from stdin
 (- or no VALUE). The store and the namespace are made if they are not there.
 
-A value may have any size up to about 16 GiB. One above 64 KiB is cut into chunks
+A value may have any size up to about 14 GiB. One above 64 KiB is cut into chunks
 where its content says so, and each chunk is stored once, so that a changed copy
 takes the room of the changes. The key changes once the whole value is there; a
 put that was cut goes on where it was when it is made again within a day.

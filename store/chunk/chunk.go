@@ -13,7 +13,7 @@
 // the RFC 6962 root (merkle/list) over the chunk list, in which each leaf is
 // offset, length and digest of one chunk. So who holds nothing but the CID can
 // check the whole list ([ParseManifest]) as well as any single range
-// ([VerifyChunk], about 600 bytes of proof for a blob of 1 GiB).
+// ([VerifyChunk], about 500 bytes of proof for a blob of 1 GiB).
 //
 // # Collection
 //
@@ -64,7 +64,7 @@ const (
 	// MinChunk is the shortest chunk but for a blob's last.
 	MinChunk = 16 << 10
 	// NormalChunk is where FastCDC makes cuts more likely; the mean over random
-	// content is about 1.3 times that. 64 KiB keep a manifest below 1/1000 of
+	// content is 75 KB. 64 KiB keep a manifest below 1/1000 of
 	// its blob and a chunk within a few dozen pages.
 	NormalChunk = 64 << 10
 	// MaxChunk is the longest chunk.
@@ -74,7 +74,7 @@ const (
 // Caps on one blob.
 const (
 	// MaxChunks bounds a blob's chunks so that its manifest fits one frame of a
-	// session: about 16 GiB of random content, 3 GiB at the least.
+	// session: about 14 GiB of random content, 3 GiB at the least.
 	MaxChunks = 200_000
 	// MaxManifest is the longest encoded manifest in bytes: 7 MB.
 	MaxManifest = maxDescriptor + MaxChunks*maxListEntry

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"bzzz/store"
@@ -165,7 +166,11 @@ type Writer struct {
 // ErrCorrupt or ErrUnsupported if they cannot be read.
 func (s *Store) Writer(tx store.Tx) (*Writer, error) {
 	if tx.Bucket(s.meta) == nil {
-		if err := s.create(tx); err != nil {
+		err := s.create(tx)
+		if errors.Is(err, store.ErrExists) {
+			err = fmt.Errorf("the state of the blob store is missing: %w", ErrCorrupt)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

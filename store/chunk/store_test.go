@@ -271,6 +271,10 @@ func TestDamagedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantErr(t, "writer", tryWrite(kv, func(*chunk.Writer) error { return nil }), chunk.ErrCorrupt)
+	if err := kv.Update(func(tx store.Tx) error { return tx.DeleteBucket("blobs/meta") }); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "writer", tryWrite(kv, func(*chunk.Writer) error { return nil }), chunk.ErrCorrupt)
 }
 
 // TestCounts: the sizes that are kept are those that are there.

@@ -510,7 +510,7 @@ func TestIngestAgainstCollection(t *testing.T) {
 	t.Parallel()
 	blobs := specs()
 	histories := 10_000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		histories = 1_000
 	}
 	var crashes, swept, seals, refused int
