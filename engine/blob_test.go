@@ -300,8 +300,8 @@ func TestUploadGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValue(t, db, "k", data)
-	if st := blobStats(t, db); st.Bytes != uint64(len(data)) {
-		t.Errorf("stats %+v, want %d bytes", st, len(data))
+	if st := blobStats(t, db); st.Bytes != uint64(len(data)) || st.Leases != 0 {
+		t.Errorf("stats %+v, want %d bytes and no lease", st, len(data))
 	}
 	canceled, cancel := context.WithCancel(ctx)
 	err = db.PutReader(canceled, []byte("k"), io.MultiReader(bytes.NewReader(noise(7, 9<<20)), readerFunc(func([]byte) (int, error) {
@@ -312,7 +312,48 @@ func TestUploadGoesOn(t *testing.T) {
 		t.Errorf("got %v, want canceled", err)
 	}
 	wantValue(t, db, "k", data)
+	if c := forget(t, db); c.Leases != 1 {
+		t.Errorf("collected %+v, want one lease left", c)
+	}
+	if err := db.PutReader(ctx, []byte("k"), bytes.NewReader(noise(7, 100_000))); err != nil {
+		t.Fatal(err)
+	}
+	if c := forget(t, db); c.Leases != 0 || blobStats(t, db).Bytes != 100_000 {
+		t.Errorf("collected %+v after the key was written in one commit, left %+v", c, blobStats(t, db))
+	}
 	wantNoProblem(t, db)
+}
+
+// TestTwoUploadsToOneKey: they do not share a lease, and one of them wins.
+func TestTwoUploadsToOneKey(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	db := open(t, "", &engine.Options{Memory: true})
+	held, free := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		slow := readerFunc(func([]byte) (int, error) {
+			close(held)
+			<-free
+			return 0, io.EOF
+		})
+		if err := db.PutReader(ctx, []byte("k"), io.MultiReader(bytes.NewReader(noise(50, 13<<20)), slow)); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	if err := db.PutReader(ctx, []byte("k"), bytes.NewReader(noise(51, 13<<20))); err != nil {
+		t.Error(err)
+	}
+	if c := forget(t, db); c.Leases != 1 || c.Chunks != 0 {
+		t.Errorf("collected %+v while an upload runs", c)
+	}
+	close(free)
+	wg.Wait()
+	wantValue(t, db, "k", noise(50, 13<<20))
+	if c := forget(t, db); c.Leases != 0 || blobStats(t, db).Bytes != 13<<20 {
+		t.Errorf("collected %+v, left %+v", c, blobStats(t, db))
+	}
 }
 
 type readerFunc func([]byte) (int, error)

@@ -57,7 +57,9 @@ func (db *DB) collectBlobs(ctx context.Context, out *CollectReport) error {
 	if err != nil {
 		return fmt.Errorf("large values not collected: %w", err)
 	}
-	return nil
+	st, err = db.blobStats(ctx)
+	out.Leases = st.Leases
+	return err
 }
 
 // spaces returns the namespaces that there are now.

@@ -35,8 +35,9 @@ type DB struct {
 	anchor *anchor
 	epoch  uint64 // of this open; sessions are bound to it
 
-	mu         sync.Mutex // guards namespaces
+	mu         sync.Mutex // guards namespaces and uploads
 	namespaces map[string]*Namespace
+	uploads    map[chunk.LeaseID]bool // leases that uploads in this process hold
 
 	collecting chan struct{} // holds one token while blobs are collected
 

@@ -198,6 +198,7 @@ type CollectReport struct {
 	Blobs      int   `json:"blobs"`       // large values that no record names any more
 	Chunks     int   `json:"chunks"`      // of them, as far as no other shares them
 	ChunkBytes int64 `json:"chunk_bytes"` // in these
+	Leases     int   `json:"leases"`      // uploads that run or were cut: what was written since they began stays
 }
 
 // collectBatch is how many keys one transaction of Collect looks at, so that

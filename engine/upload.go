@@ -3,9 +3,11 @@ package engine
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"bzzz/crdt"
@@ -47,7 +49,9 @@ func (ns *Namespace) PutReader(ctx context.Context, key []byte, r io.Reader, opt
 		return ns.db.submit(ctx, &request{ns: ns, key: stored, run: func(t *Txn) error { return t.put(stored, head, opts, false) }})
 	}
 	cutter := chunk.NewCutter(io.MultiReader(bytes.NewReader(head), r))
-	u := &upload{ns: ns, id: chunk.LeaseID(random[[16]byte]()), cutter: cutter}
+	id, release := ns.db.leaseOf(ns, stored)
+	defer release()
+	u := &upload{ns: ns, id: id, cutter: cutter}
 	large, err := u.run(ctx)
 	if err == nil {
 		err = ns.db.submit(ctx, &request{ns: ns, key: stored, run: func(t *Txn) error { return t.putLarge(stored, large, opts, false) }})
@@ -56,6 +60,28 @@ func (ns *Namespace) PutReader(ctx context.Context, key []byte, r io.Reader, opt
 		err = errors.Join(err, u.abandon(ctx))
 	}
 	return err
+}
+
+// leaseOf returns the lease id of an upload to a key, and what gives it back:
+// the same each time, so that an upload made again takes over the lease that a
+// cut one left, and ends it. While another upload to the key runs, a random one.
+func (db *DB) leaseOf(ns *Namespace, stored []byte) (id chunk.LeaseID, release func()) {
+	sum := sha256.Sum256(slices.Concat([]byte(ns.name), []byte{0}, stored))
+	copy(id[:], sum[:])
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.uploads[id] {
+		return random[[16]byte](), func() {}
+	}
+	if db.uploads == nil {
+		db.uploads = map[chunk.LeaseID]bool{}
+	}
+	db.uploads[id] = true
+	return id, func() {
+		db.mu.Lock()
+		defer db.mu.Unlock()
+		delete(db.uploads, id)
+	}
 }
 
 // mayWrite returns why nothing can be written, before anything is read.
@@ -150,8 +176,11 @@ func (u *upload) commit(ctx context.Context, b *chunk.Batch) error {
 		}
 		now := time.Now()
 		switch {
-		case !u.leased:
-			err = w.BeginLease(u.id, now.Add(uploadLease))
+		case !u.leased: // nothing was written under it yet
+			var held bool
+			if held, err = w.RenewLease(u.id, now.Add(uploadLease)); err == nil && !held {
+				err = w.BeginLease(u.id, now.Add(uploadLease))
+			}
 			g.after = append(g.after, func() { u.leased, u.renewed = true, now })
 		case now.Sub(u.renewed) > renewEvery:
 			_, err = w.RenewLease(u.id, now.Add(uploadLease)) // Seal finds out what a lost one means
@@ -177,7 +206,12 @@ func (u *upload) whole(b *chunk.Batch) (*largeValue, error) {
 	}
 	return &largeValue{
 		id: m.CID(), size: m.Size(), chunks: b.Chunks(),
-		store: func(w *chunk.Writer) error { return w.PutBlob(m, b.Chunks()) },
+		store: func(w *chunk.Writer) error {
+			if _, err := w.EndLease(u.id); err != nil { // of an upload that was cut
+				return err
+			}
+			return w.PutBlob(m, b.Chunks())
+		},
 	}, nil
 }
 

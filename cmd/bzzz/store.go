@@ -102,6 +102,9 @@ day later. The room is used again by later writes; the file does not shrink.`,
 			if err != nil {
 				return err
 			}
+			if r.Leases > 0 {
+				a.p.Note("%d put(s) of large values were cut: chunks written since are kept for a day, so that they can go on", r.Leases)
+			}
 			return a.p.Object(cliout.Field{Name: "keys", Value: cliout.Count(r.Keys)},
 				cliout.Field{Name: "removed", Value: cliout.Count(r.Removed)},
 				cliout.Field{Name: "bytes", Value: cliout.Bytes(r.Bytes)},
