@@ -18,7 +18,10 @@ import (
 // (ErrCorrupt names a damaged one, ErrUnavailable one that is not here yet). It
 // reads the state of the moment it was opened at, whatever is written or
 // deleted meanwhile, keeps the room of what is deleted, and must be closed;
-// closing the DB waits for that. It serves one goroutine, ReadAt included.
+// closing the DB waits for that. Where the file outgrows the address space that
+// store/bolt sets aside for it (16 GiB on 64-bit Linux, 1 GiB or less elsewhere)
+// a commit that grows it waits for open readers, too: do not write from the
+// goroutine that holds one. It serves one goroutine, ReadAt included.
 type ValueReader struct {
 	version Version
 	content interface {

@@ -32,7 +32,7 @@ type Collection struct {
 	at     []byte              // key to go on from
 }
 
-// Swept is what one call of Sweep, or several, did.
+// Swept is what one call of Sweep did.
 type Swept struct {
 	Looked int   // manifests and chunks looked at
 	Blobs  int   // manifests removed
@@ -40,16 +40,6 @@ type Swept struct {
 	Bytes  int64 // of them
 	Healed int   // index rows that damage had taken
 	Done   bool  // nothing is left to look at
-}
-
-// Add adds what another call did.
-func (s *Swept) Add(o Swept) {
-	s.Looked += o.Looked
-	s.Blobs += o.Blobs
-	s.Chunks += o.Chunks
-	s.Bytes += o.Bytes
-	s.Healed += o.Healed
-	s.Done = o.Done
 }
 
 // BeginCollection raises the epoch and ends the leases that ran out before

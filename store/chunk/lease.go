@@ -7,34 +7,36 @@ import (
 	"time"
 )
 
-// LeaseID names an upload: 16 random bytes.
+// LeaseID names an upload: 16 bytes that no other running upload has.
 type LeaseID [16]byte
+
+// MaxLease is the furthest that a lease may end from now. One that ends later
+// was given by a clock that was wrong, and ends with the next collection.
+const MaxLease = 7 * 24 * time.Hour
 
 // String returns the id as hexadecimal digits.
 func (id LeaseID) String() string { return hex.EncodeToString(id[:]) }
 
-// Lease protects an upload that spans transactions: whatever was written or
-// found to be there since the lease began stays until the lease ends, because
-// nothing stamped since its epoch is removed. Its row:
+// lease protects an upload that spans transactions. Its row:
 //
 //	epoch u64 | expiry u64, milliseconds since 1970 | crc32c u32
-type Lease struct {
-	ID     LeaseID
-	Epoch  uint64    // of the store when it began
-	Expiry time.Time // the first collection that begins later ends it
+type lease struct {
+	epoch  uint64    // of the store when it began
+	expiry time.Time // the first collection that begins later ends it
 }
 
-func readLease(id, b []byte) (Lease, bool) {
+func readLease(id, b []byte) (lease, bool) {
 	body, ok := unseal(b, id)
 	if !ok || len(id) != len(LeaseID{}) || len(body) != 16 {
-		return Lease{}, false
+		return lease{}, false
 	}
-	ms := binary.BigEndian.Uint64(body[8:])
-	return Lease{LeaseID(id), binary.BigEndian.Uint64(body), time.UnixMilli(int64(ms))}, true
+	return lease{binary.BigEndian.Uint64(body), time.UnixMilli(int64(binary.BigEndian.Uint64(body[8:])))}, true
 }
 
 // BeginLease begins a lease, in the transaction that writes the upload's first
-// chunks.
+// chunks, for at most MaxLease from now: whatever is written or found to be
+// there from then on stays until it ends, because nothing stamped since its
+// epoch is removed.
 func (w *Writer) BeginLease(id LeaseID, expiry time.Time) error {
 	return w.putLease(id, w.state.epoch, expiry)
 }
@@ -47,7 +49,7 @@ func (w *Writer) RenewLease(id LeaseID, expiry time.Time) (held bool, err error)
 	if !held {
 		return false, nil
 	}
-	return true, w.putLease(id, l.Epoch, expiry)
+	return true, w.putLease(id, l.epoch, expiry)
 }
 
 func (w *Writer) putLease(id LeaseID, epoch uint64, expiry time.Time) error {
@@ -86,18 +88,19 @@ func (w *Writer) oldestLease(limit uint64) uint64 {
 	c := w.leases.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		if l, ok := readLease(k, v); ok {
-			limit = min(limit, l.Epoch)
+			limit = min(limit, l.epoch)
 		}
 	}
 	return limit
 }
 
-// expireLeases removes the leases that ran out before now, and damaged ones.
+// expireLeases removes the leases that ran out before now, those that end too
+// far away, and damaged ones.
 func (w *Writer) expireLeases(now time.Time) error {
 	var gone [][]byte
 	c := w.leases.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if l, ok := readLease(k, v); !ok || l.Expiry.Before(now) {
+		if l, ok := readLease(k, v); !ok || l.expiry.Before(now) || l.expiry.After(now.Add(MaxLease)) {
 			gone = append(gone, append([]byte(nil), k...))
 		}
 	}

@@ -15,7 +15,7 @@ type Store struct {
 	index     string // digest -> see entry
 	manifests string // blob digest -> see row
 	lists     string // blob digest -> chunk list, see Manifest.AppendBinary
-	leases    string // see Lease
+	leases    string // upload -> see lease
 	meta      string // see state
 }
 
@@ -198,11 +198,6 @@ func (s *Store) create(tx store.Tx) error {
 		return err
 	}
 	return meta.Put(metaState, state{epoch: 1, next: 1}.append())
-}
-
-// Buckets returns the names of the buckets that a store may have.
-func (s *Store) Buckets() []string {
-	return []string{s.data, s.index, s.manifests, s.lists, s.leases, s.meta}
 }
 
 // Finish writes what belongs to the changes. It must be called before the

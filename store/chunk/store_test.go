@@ -277,6 +277,44 @@ func TestDamagedState(t *testing.T) {
 	wantErr(t, "writer", tryWrite(kv, func(*chunk.Writer) error { return nil }), chunk.ErrCorrupt)
 }
 
+// TestLeasesEnd: a collection ends the leases that ran out, were given by a
+// wrong clock, or are damaged, and no other.
+func TestLeasesEnd(t *testing.T) {
+	t.Parallel()
+	kv := mem.New()
+	now := time.UnixMilli(1_000_000)
+	write(t, kv, func(w *chunk.Writer) error {
+		for i, expiry := range []time.Duration{-time.Millisecond, 0, time.Hour, chunk.MaxLease, chunk.MaxLease + time.Millisecond, time.Hour} {
+			if err := w.BeginLease(chunk.LeaseID{byte(i)}, now.Add(expiry)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	flipLease := func(tx store.Tx) error {
+		id := chunk.LeaseID{5}
+		b := tx.Bucket("blobs/leases")
+		v := bytes.Clone(b.Get(id[:]))
+		v[3] ^= 1
+		return b.Put(id[:], v)
+	}
+	if err := kv.Update(flipLease); err != nil {
+		t.Fatal(err)
+	}
+	write(t, kv, func(w *chunk.Writer) error {
+		_, err := w.BeginCollection(now)
+		return err
+	})
+	write(t, kv, func(w *chunk.Writer) error {
+		for i, want := range []bool{false, true, true, true, false, false} {
+			if held, err := w.RenewLease(chunk.LeaseID{byte(i)}, now); held != want || err != nil {
+				t.Errorf("lease %d: held %v, %v; want %v", i, held, err, want)
+			}
+		}
+		return nil
+	})
+}
+
 // TestCounts: the sizes that are kept are those that are there.
 func TestCounts(t *testing.T) {
 	eachBack(t, func(t *testing.T, kv store.KV) {
