@@ -43,7 +43,12 @@ func (a *app) printStats(s engine.Stats) error {
 		{Name: "free_bytes", Value: cliout.Bytes(s.FreeBytes)},
 	}
 	if a.p.Format() != cliout.Table {
-		return a.p.Object(append(fields, cliout.Field{Name: "namespaces", Value: s.Namespaces})...)
+		return a.p.Object(append(fields, cliout.Field{Name: "namespaces", Value: s.Namespaces}, cliout.Field{Name: "blobs", Value: s.Blobs})...)
+	}
+	if s.Blobs.Blobs > 0 || s.Blobs.Chunks > 0 {
+		fields = append(fields, cliout.Field{Name: "large_values", Value: cliout.Count(s.Blobs.Blobs)},
+			cliout.Field{Name: "chunks", Value: cliout.Count(s.Blobs.Chunks)},
+			cliout.Field{Name: "chunk_bytes", Value: cliout.Bytes(s.Blobs.Bytes)})
 	}
 	if err := a.p.Object(fields...); err != nil {
 		return err
