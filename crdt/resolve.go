@@ -11,7 +11,8 @@ import (
 // the first loser, and returns those whose values are shown, the main one
 // first. It must be pure and deterministic: every replica runs it on the same
 // siblings and must show the same. It returns elements of its input, or
-// versions made up from them (a merge), which then have no dot.
+// versions made up from them (a merge), which then have no dot. Of a large value
+// it gets the link (Blob) alone: Value is nil.
 type Resolver func(concurrent Siblings) Siblings
 
 // LWW shows the last writer's value: the greatest time, then replica, then

@@ -96,17 +96,23 @@ func agreements(v *replica.View) []agreement {
 
 // Agreements returns when peers were last proven to hold the same as this node,
 // the oldest first. A check that finds nothing to do is not noted.
-func (ns *Namespace) Agreements(ctx context.Context) ([]Agreement, error) {
-	var out []Agreement
-	err := ns.fullView(ctx, func(v *replica.View) error {
-		for _, a := range agreements(v) {
-			out = append(out, Agreement{
-				hex.EncodeToString(a.journal[:]), a.name, hex.EncodeToString(a.root[:]), time.Unix(int64(a.at), 0).UTC(),
-			})
-		}
+func (ns *Namespace) Agreements(ctx context.Context) (out []Agreement, err error) {
+	err = ns.fullView(ctx, func(v *replica.View) error {
+		out = agreed(v)
 		return nil
 	})
 	return out, err
+}
+
+// agreed lists the agreements of a view.
+func agreed(v *replica.View) []Agreement {
+	var out []Agreement
+	for _, a := range agreements(v) {
+		out = append(out, Agreement{
+			hex.EncodeToString(a.journal[:]), a.name, hex.EncodeToString(a.root[:]), time.Unix(int64(a.at), 0).UTC(),
+		})
+	}
+	return out
 }
 
 // Base returns a state that was agreed on: the one whose digest begins with

@@ -70,6 +70,9 @@ func (db *DB) Backup(ctx context.Context, path string, progress func(step string
 }
 
 func (db *DB) backup(ctx context.Context, path string, progress func(string, int64)) (BackupReport, error) {
+	if path == "" {
+		return BackupReport{}, fmt.Errorf("no file name: %w", ErrInvalid)
+	}
 	if _, err := os.Lstat(path); err == nil {
 		return BackupReport{}, ErrExists // before the work, not only after it
 	}

@@ -258,6 +258,7 @@ func TestBackupThatFails(t *testing.T) {
 	}{
 		{"something is there", ctx, taken, nil, engine.ErrExists},
 		{"a directory", ctx, dir, nil, engine.ErrExists},
+		{"no name", ctx, "", nil, engine.ErrInvalid},
 		{"no directory", ctx, filepath.Join(dir, "none", "backup"), nil, os.ErrNotExist},
 		{"below a file", ctx, filepath.Join(taken, "backup"), nil, errors.ErrUnsupported},
 		{"cancelled", cancelled, filepath.Join(dir, "b1"), nil, context.Canceled},

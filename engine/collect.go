@@ -16,6 +16,11 @@ type CollectReport struct {
 	Removed    int   `json:"removed"`    // versions, those deletes included
 	Records    int   `json:"records"`    // of the journal's own: adoptions, drops, collections
 	Bytes      int64 `json:"bytes"`      // of all these records
+
+	Blobs      int   `json:"blobs"`       // large values that no record names any more
+	Chunks     int   `json:"chunks"`      // of them, as far as no other shares them
+	ChunkBytes int64 `json:"chunk_bytes"` // in these
+	Leases     int   `json:"leases"`      // uploads that run or were cut: what was written since they began stays
 }
 
 // collectBatch is how many keys one transaction of Collect looks at, so that
@@ -26,7 +31,9 @@ const collectBatch = 1000
 // retain, in bounded transactions beside other work: superseded versions, and
 // deletes that have nothing left to hide, with all that is known of their keys.
 // A collected delete stays a fact: what it hid never comes back from a peer.
-// Current values stay. The room is reused by later writes. Watches and cursors
+// Current values stay. Then it removes the chunks of large values that no live or
+// retained version of any namespace names; those of uploads that run, or that
+// were cut less than a day ago, stay. The room is reused by later writes. Watches and cursors
 // that stand before a removed record begin again with EventReset.
 func (db *DB) Collect(ctx context.Context, keep Retention) (CollectReport, error) {
 	rule := db.retention(keep)
@@ -42,7 +49,7 @@ func (db *DB) Collect(ctx context.Context, keep Retention) (CollectReport, error
 			}
 		}
 	}
-	return out, nil
+	return out, db.collectBlobs(ctx, &out)
 }
 
 // retention is the kernel's rule for keep, as of now.

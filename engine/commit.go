@@ -13,6 +13,7 @@ import (
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 	"bzzz/store"
+	"bzzz/store/chunk"
 )
 
 // maxGroup bounds how many requests one commit takes in: enough to amortise a
@@ -145,6 +146,7 @@ func (db *DB) drain() {
 type group struct {
 	db      *DB
 	tx      store.Tx
+	blobs   *chunk.Writer // nil until somebody needs it
 	now     crdt.HLC
 	batches map[*Namespace]*replica.Batch
 	views   []*Namespace // to be brought up to date
@@ -226,6 +228,11 @@ func (g *group) commit(work func() error) error {
 		}
 		for ns, b := range g.batches {
 			if err := b.Finish(slices.Contains(g.views, ns)); err != nil {
+				return err
+			}
+		}
+		if g.blobs != nil {
+			if err := g.blobs.Finish(); err != nil {
 				return err
 			}
 		}

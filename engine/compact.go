@@ -18,14 +18,15 @@ type CompactReport struct {
 // Compact gives the file's free room back to the system: it writes a dense copy
 // beside the file, compares it, and puts it in the file's place. It is the same
 // store as before, with the same last commit, so its replica id goes on.
-// Reading goes on meanwhile and so does writing, except for a short last part.
-// Snapshots that are held stay valid and keep the old file's room until they
-// end.
+// Reading goes on meanwhile and so does writing, except for a short last part; in
+// a file above half of its mapping (8 GiB on 64-bit Linux, 512 MiB on other
+// 64-bit Unix) writers wait for all of it. Snapshots that are held stay valid
+// and keep the old file's room until they end.
 //
-// A crash at any moment leaves one whole store. ErrReadOnly, ErrUnsupported for
-// stores that are no file and on Windows, ErrClosed if the DB is closed
-// meanwhile, ctx's error, no room for the copy: the store is as it was. progress
-// may be nil. O(what is held); memory about 50 MB.
+// A crash at any moment leaves one whole store. ErrUnavailable if a writer holds
+// the store for 10 s, ErrReadOnly, ErrUnsupported for stores that are no file
+// and on Windows, ErrClosed if the DB is closed meanwhile, ctx's error, no room
+// for the copy: the store is as it was. progress may be nil. O(what is held); memory about 50 MB.
 func (db *DB) Compact(ctx context.Context, progress func(bytes int64)) (CompactReport, error) {
 	if err := db.usable(ctx); err != nil {
 		return CompactReport{}, err

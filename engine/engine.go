@@ -14,6 +14,7 @@ import (
 	"bzzz/internal/errs"
 	"bzzz/store"
 	"bzzz/store/bolt"
+	"bzzz/store/chunk"
 	"bzzz/store/mem"
 )
 
@@ -29,12 +30,16 @@ type DB struct {
 	opts   Options
 	dir    string
 	kv     store.KV
+	blobs  *chunk.Store
 	queue  chan *request
 	anchor *anchor
 	epoch  uint64 // of this open; sessions are bound to it
 
-	mu         sync.Mutex // guards namespaces
+	mu         sync.Mutex // guards namespaces and uploads
 	namespaces map[string]*Namespace
+	uploads    map[chunk.LeaseID]bool // leases that uploads in this process hold
+
+	collecting chan struct{} // holds one token while blobs are collected
 
 	ended   chan struct{} // closed when Close begins
 	drained chan struct{} // closed when the committer has ended
@@ -68,7 +73,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 		return nil, errs.Wrap("engine.Open", dir, err)
 	}
 	db := &DB{
-		opts: o, dir: dir, kv: kv, namespaces: map[string]*Namespace{},
+		opts: o, dir: dir, kv: kv, blobs: chunk.New(blobPrefix), collecting: make(chan struct{}, 1), namespaces: map[string]*Namespace{},
 		queue: make(chan *request, 256), ended: make(chan struct{}), drained: make(chan struct{}),
 	}
 	db.changed.init()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strings"
 
 	"bzzz/engine"
 )
@@ -77,4 +78,27 @@ func ExampleNamespace_PutIf() {
 	// Output:
 	// true true
 	// 2
+}
+
+// A value of any size streams in and out; the key changes once all of it is
+// there.
+func ExampleNamespace_PutReader() {
+	ctx := context.Background()
+	db, _ := engine.Open("", &engine.Options{Memory: true})
+	defer db.Close()
+	film := strings.Repeat("a long film ", 1_000_000)
+	fmt.Println("put:", db.PutReader(ctx, []byte("film"), strings.NewReader(film), engine.ContentType("video/x")))
+
+	r, err := db.GetReader(ctx, []byte("film"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	scene := make([]byte, 11)
+	_, err = r.ReadAt(scene, 6_000_000)
+	fmt.Printf("%d bytes of %s, one scene: %q %v\n", r.Size(), r.Version().ContentType, scene, err)
+
+	// Output:
+	// put: <nil>
+	// 12000000 bytes of video/x, one scene: "a long film" <nil>
 }

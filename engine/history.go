@@ -8,6 +8,8 @@ import (
 	"iter"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 )
@@ -62,8 +64,9 @@ func (ns *Namespace) History(ctx context.Context, key []byte) ([]Version, error)
 	var out []Version
 	err = ns.fullView(ctx, func(v *replica.View) error {
 		history, err := v.History(stored)
+		src := &reading{rd: v.Reader, ns: ns}
 		for _, h := range history {
-			out = append(out, newVersion(h.Version, h.Live))
+			out = append(out, newVersion(src, h.Version, h.Live))
 		}
 		return err
 	})
@@ -109,10 +112,14 @@ func (p Point) reading(ns *Namespace, rd *replica.Reader) *reading {
 // Difference is one key that two points show differently.
 type Difference struct {
 	Key           []byte
-	Before, After []byte // main values; nil if absent
+	Before, After []byte // main values; nil if absent, empty if large
+	// BeforeBlob and AfterBlob are the CIDs of main values above 64 KiB, "" of
+	// others; OpenBlob reads them.
+	BeforeBlob, AfterBlob string
 
 	kind  crdt.Kind // of the version after, and its attributes less the expiry
 	attrs []crdt.Attr
+	blob  cid.Cid // of the version after
 }
 
 // Diff yields the registers under a prefix whose main values differ between two
@@ -149,24 +156,46 @@ func (ns *Namespace) diff(ctx context.Context, v *replica.View, prefix []byte, f
 		if err != nil {
 			return fmt.Errorf("key %q: %w", name, err)
 		}
-		was, had := fold(a, name, before).Value()
-		view := fold(b, name, after)
-		is, has := view.Value()
-		if had == has && bytes.Equal(was, is) {
+		was, is := mainVersion(fold(a, name, before)), mainVersion(fold(b, name, after))
+		if sameValue(was, is) {
 			continue
 		}
 		d := Difference{Key: bytes.Clone(name)}
-		if had {
-			d.Before = append([]byte{}, was...)
+		if was != nil {
+			d.Before, d.BeforeBlob = append([]byte{}, was.Value...), blobName(was)
 		}
-		if has {
-			d.become(view.Shown[0])
+		if is != nil {
+			d.become(is)
 		}
 		if !yield(d) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// mainVersion returns the version whose value is shown, nil if there is none.
+func mainVersion(w crdt.View) *crdt.Version {
+	if len(w.Shown) == 0 {
+		return nil
+	}
+	return w.Shown[0]
+}
+
+// sameValue reports whether two versions hold the same value, or both are nil.
+func sameValue(a, b *crdt.Version) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Blob == b.Blob && bytes.Equal(a.Value, b.Value)
+}
+
+// blobName returns the CID of a version's large value, "" if it has none.
+func blobName(v *crdt.Version) string {
+	if !v.Blob.Defined() {
+		return ""
+	}
+	return v.Blob.String()
 }
 
 // restoreBatch is how many registers one transaction of Restore writes.
@@ -207,7 +236,7 @@ func (ns *Namespace) Restore(ctx context.Context, prefix []byte, at Point) (int,
 // become notes what the key is to be after a restore: the version's kind, value
 // and attributes, less its expiry, which has passed or was meant for then.
 func (d *Difference) become(v *crdt.Version) {
-	d.After, d.kind = append([]byte{}, v.Value...), v.Kind
+	d.After, d.kind, d.blob, d.AfterBlob = append([]byte{}, v.Value...), v.Kind, v.Blob, blobName(v)
 	for _, a := range v.Attrs {
 		if a.Name != crdt.AttrExpiry {
 			d.attrs = append(d.attrs, crdt.Attr{Name: a.Name, Value: bytes.Clone(a.Value)})
@@ -223,6 +252,9 @@ func (t *Txn) restore(d Difference) error {
 	if d.After == nil {
 		_, err = t.unset(stored)
 		return err
+	}
+	if d.blob.Defined() {
+		return t.link(stored, d.kind, d.blob, d.attrs, false)
 	}
 	return t.set(stored, d.kind, d.After, d.attrs, false)
 }

@@ -118,6 +118,9 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 		if sum, err = b.Apply(versions); err != nil {
 			return err, err
 		}
+		if err := g.noteWants(b, versions); err != nil {
+			return err, err
+		}
 		if adopt != nil {
 			adopted, err := b.Adopt(adopt.Dots, adopt.Gone)
 			if err != nil {

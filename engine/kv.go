@@ -19,6 +19,15 @@ type writeOptions struct {
 	ttl  time.Duration
 	kind string
 	set  bool
+	seen *Token
+}
+
+func writeOptionsOf(opts []WriteOption) writeOptions {
+	var o writeOptions
+	for _, f := range opts {
+		f(&o)
+	}
+	return o
 }
 
 // TTL hides the value from readers once d has passed on their clocks; the node
@@ -28,12 +37,12 @@ func TTL(d time.Duration) WriteOption { return func(o *writeOptions) { o.ttl, o.
 // ContentType stores a media type with the value.
 func ContentType(t string) WriteOption { return func(o *writeOptions) { o.kind = t } }
 
+// IfSeen makes a write conditional as PutIf is: it returns a *Conflict unless
+// the register's state is still the one that a reader saw.
+func IfSeen(seen Token) WriteOption { return func(o *writeOptions) { o.seen = &seen } }
+
 // attrs returns the attributes the options stand for, canonical.
-func (t *Txn) attrs(opts []WriteOption) ([]crdt.Attr, error) {
-	var o writeOptions
-	for _, f := range opts {
-		f(&o)
-	}
+func (t *Txn) attrs(o writeOptions) ([]crdt.Attr, error) {
 	var attrs []crdt.Attr
 	if o.kind != "" {
 		attrs = append(attrs, crdt.Attr{Name: crdt.AttrType, Value: []byte(o.kind)})
@@ -64,13 +73,24 @@ func storedName(key []byte) ([]byte, error) {
 
 // Put writes a register: the value replaces everything this node holds under
 // the key, and stands beside what others write without having seen it. key is
-// 1 to 1,024 bytes (a zero byte counts twice), value at most 64 KiB
-// (ErrTooLarge). One durable commit, shared with whoever writes at the same
-// time. The slices may be reused when it returns.
+// 1 to 1,024 bytes (a zero byte counts twice), value at most 16 MiB
+// (ErrTooLarge; PutReader takes larger ones). A value above 64 KiB is cut into
+// chunks that are stored once for the whole DB, and the version bears a link to
+// it. One durable commit, shared with whoever writes at the same time. The
+// slices may be reused when it returns.
 func (ns *Namespace) Put(ctx context.Context, key, value []byte, opts ...WriteOption) error {
 	stored, err := storedName(key)
 	if err != nil {
 		return err
+	}
+	if len(value) > crdt.MaxValue {
+		large, err := newLarge(value) // here, not in the one writer
+		if err != nil {
+			return err
+		}
+		return ns.db.submit(ctx, &request{ns: ns, key: stored, run: func(t *Txn) error {
+			return t.putLarge(stored, large, opts, false)
+		}})
 	}
 	return ns.db.submit(ctx, &request{ns: ns, key: stored, run: func(t *Txn) error {
 		return t.put(stored, value, opts, false)
@@ -87,17 +107,45 @@ func (t *Txn) Put(key, value []byte, opts ...WriteOption) error {
 }
 
 func (t *Txn) put(stored, value []byte, opts []WriteOption, seen bool) error {
-	attrs, err := t.attrs(opts)
+	attrs, seen, err := t.options(stored, opts, seen)
 	if err != nil {
 		return err
 	}
 	return t.set(stored, crdt.Put, value, attrs, seen)
 }
 
+func (t *Txn) putLarge(stored []byte, large *largeValue, opts []WriteOption, seen bool) error {
+	attrs, seen, err := t.options(stored, opts, seen)
+	if err != nil {
+		return err
+	}
+	return t.stage(stored, crdt.Put, nil, large, attrs, seen)
+}
+
+// options returns the attributes that a write is to bear, and whether its
+// writer named the siblings that it replaces.
+func (t *Txn) options(stored []byte, opts []WriteOption, seen bool) ([]crdt.Attr, bool, error) {
+	o := writeOptionsOf(opts)
+	if o.seen != nil {
+		s, err := t.siblings(stored)
+		if err != nil {
+			return nil, false, err
+		}
+		if Token(s.Token()) != *o.seen {
+			return nil, false, &Conflict{newRecord(t, outerName(stored), s)}
+		}
+		seen = true
+	}
+	attrs, err := t.attrs(o)
+	return attrs, seen, err
+}
+
 // Get returns the main value of a register; ErrNotFound if it is absent,
 // deleted or expired. The value was verified against its digest (ErrCorrupt
 // names a damaged version). It is the caller's. Two look-ups and a hash;
-// readers never wait.
+// readers never wait. A value above 16 MiB is ErrTooLarge (GetReader reads it),
+// one above 64 KiB that came by a record, but is not wholly here yet, is
+// ErrUnavailable.
 func (ns *Namespace) Get(ctx context.Context, key []byte) ([]byte, error) {
 	var out []byte
 	err := ns.view(ctx, func(src source) (err error) {
@@ -119,11 +167,11 @@ func get(src source, key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, ok := fold(src, key, s).Value()
-	if !ok {
+	w := fold(src, key, s)
+	if len(w.Shown) == 0 {
 		return nil, ErrNotFound
 	}
-	return append([]byte{}, value...), nil
+	return src.content(w.Shown[0])
 }
 
 // GetAll returns everything known of a register: what is shown, every sibling

@@ -33,7 +33,10 @@ func TestLimits(t *testing.T) {
 		{"zero bytes count twice", make([]byte, 513), v, engine.ErrTooLarge},
 		{"empty value", k, nil, nil},
 		{"longest value", k, make([]byte, 64<<10), nil},
-		{"value too long", []byte("other"), make([]byte, 64<<10+1), engine.ErrTooLarge},
+		{"longest inline value and a byte", k, make([]byte, 64<<10+1), nil},
+		{"longest value with its key", k, make([]byte, 16<<20-1), nil},
+		{"value too long", []byte("other"), make([]byte, 16<<20), engine.ErrTooLarge},
+		{"value far too long", []byte("other"), make([]byte, 16<<20+1), engine.ErrTooLarge},
 	} {
 		checks := map[string]func() error{
 			"put":    func() error { return db.Put(ctx, tt.key, tt.value) },

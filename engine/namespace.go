@@ -62,6 +62,7 @@ func (db *DB) loadNamespaces(tx store.Tx) error {
 		db.namespaces[ns.name] = ns
 		known[bucketPrefix(number)] = true
 	}
+	known[blobPrefix] = true
 	for name := range tx.Buckets() {
 		prefix, _, found := strings.Cut(name, "/")
 		if name != bucketDB && name != bucketNamespaces && !(found && known[prefix+"/"]) {

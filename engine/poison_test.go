@@ -308,7 +308,7 @@ func TestABadMemberDropsOnlyItself(t *testing.T) {
 				return member(within, "bad canceled within", func(*engine.Txn) error { cancelWithin(); return nil })
 			}, context.Canceled},
 			{"bad too large", func() error {
-				return member(ctx, "bad too large", func(tx *engine.Txn) error { return tx.Put([]byte("v"), make([]byte, 1<<20)) })
+				return member(ctx, "bad too large", func(tx *engine.Txn) error { return tx.Put([]byte("v"), make([]byte, 16<<20)) })
 			}, engine.ErrTooLarge},
 			{"bad call", func() error {
 				return member(ctx, "bad call", func(tx *engine.Txn) error { return db.Put(tx.Context(), []byte("v"), nil) })

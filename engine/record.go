@@ -18,18 +18,24 @@ type Version struct {
 	Time        time.Time      // by the author's clock, milliseconds
 	HLC         crdt.HLC       // the whole stamp
 	Kind        crdt.Kind      //
-	Value       []byte         // nil for a delete
+	Value       []byte         // nil for a delete and for a large value
+	Blob        string         // CID of a large value, "" if it is in Value: see GetReader and OpenBlob
+	Size        int64          // of the value in bytes, -1 if it is a large one that is not here yet
 	ContentType string         // "" if not given
 	Expires     time.Time      // zero if never
 	Parents     []crdt.Dot     // what it directly replaced
 	Live        bool           // not superseded, as far as is known
 }
 
-func newVersion(v *crdt.Version, live bool) Version {
+// sizer knows how long large values are.
+type sizer interface{ sizeOf(v *crdt.Version) int64 }
+
+func newVersion(src sizer, v *crdt.Version, live bool) Version {
 	out := Version{
 		CID: v.CID().String(), Author: v.Dot.Replica, Seq: v.Dot.Seq, Time: v.Time.Time(), HLC: v.Time,
 		Kind: v.Kind, Value: bytes.Clone(v.Value), ContentType: string(v.Attr(crdt.AttrType)),
-		Parents: v.Context.Direct(), Live: live,
+		Parents: v.Context.Direct(), Live: live, Size: src.sizeOf(v),
+		Blob: blobName(v),
 	}
 	if e := v.Expiry(); e != 0 {
 		out.Expires = time.UnixMilli(e).UTC()
@@ -64,10 +70,14 @@ func (r Record) Conflict() bool {
 	return n > 1
 }
 
-// Value returns the main value; ErrNotFound if the key is absent.
+// Value returns the main value; ErrNotFound if the key is absent, ErrTooLarge
+// if it is a large one: Get, GetReader and OpenBlob read it.
 func (r Record) Value() ([]byte, error) {
 	if len(r.Shown) == 0 {
 		return nil, ErrNotFound
+	}
+	if r.Shown[0].Blob != "" {
+		return nil, fmt.Errorf("a value of %d bytes is not part of its record: %w", r.Shown[0].Size, ErrTooLarge)
 	}
 	return r.Shown[0].Value, nil
 }
@@ -110,10 +120,10 @@ func newRecord(src source, name []byte, s crdt.Siblings) Record {
 	w := fold(src, name, s)
 	r := Record{Key: bytes.Clone(name), Mixed: w.Mixed, Token: Token(w.Siblings.Token())}
 	for _, v := range w.Shown {
-		r.Shown = append(r.Shown, newVersion(v, true))
+		r.Shown = append(r.Shown, newVersion(src, v, true))
 	}
 	for _, v := range w.Siblings {
-		r.Siblings = append(r.Siblings, newVersion(v, true))
+		r.Siblings = append(r.Siblings, newVersion(src, v, true))
 	}
 	return r
 }

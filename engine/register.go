@@ -29,12 +29,12 @@ func (r Register) Get(ctx context.Context) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		value, ok := fold(src, outerName(r.name), s).Value()
-		if !ok {
+		w := fold(src, outerName(r.name), s)
+		if len(w.Shown) == 0 {
 			return ErrNotFound
 		}
-		out = append([]byte{}, value...)
-		return nil
+		out, err = src.content(w.Shown[0])
+		return err
 	})
 	return out, err
 }
@@ -61,7 +61,7 @@ func (r Register) record(src source) (Record, error) {
 }
 
 // Set replaces everything this node holds of the register by value, at most
-// 64 KiB (ErrTooLarge). See Namespace.Put.
+// 16 MiB (ErrTooLarge). See Namespace.Put.
 func (r Register) Set(ctx context.Context, value []byte, opts ...WriteOption) error {
 	return r.update(ctx, func(t *Txn) error { return t.put(r.name, value, opts, false) })
 }

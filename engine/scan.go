@@ -29,7 +29,9 @@ const (
 type Entry struct {
 	Key      []byte    // the name
 	Type     Type      //
-	Value    []byte    // of a register: the main value; nil for composites
+	Value    []byte    // of a register: the main value; nil for composites and large values
+	Blob     string    // CID of a large value, "" if it is in Value
+	Size     int64     // of a register's value in bytes, -1 if it is a large one that is not here yet
 	Time     time.Time // of the main version of a register
 	Conflict bool      // more than one value stands side by side
 }
@@ -151,7 +153,7 @@ func registerEntry(src source, key, name []byte, read func() (crdt.Siblings, err
 	main := w.Shown[0]
 	e := &Entry{
 		Key: bytes.Clone(name), Type: TypeRegister, Value: bytes.Clone(main.Value),
-		Time: main.Time.Time(), Conflict: main.Kind == crdt.Put && w.Concurrent(),
+		Blob: blobName(main), Size: src.sizeOf(main), Time: main.Time.Time(), Conflict: main.Kind == crdt.Put && w.Concurrent(),
 	}
 	if main.Kind == crdt.Max || main.Kind == crdt.Min {
 		e.Type = TypeNumber

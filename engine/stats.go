@@ -9,6 +9,7 @@ import (
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 	"bzzz/store"
+	"bzzz/store/chunk"
 )
 
 // Stats is what a store holds.
@@ -18,6 +19,7 @@ type Stats struct {
 	ReplicaID  string           `json:"replica_id"` // writes go under it; "" before the first
 	FileBytes  int64            `json:"file_bytes"` // of the store on its medium
 	FreeBytes  int64            `json:"free_bytes"` // of them, free for reuse
+	Blobs      chunk.Stats      `json:"blobs"`      // values above 64 KiB, of all namespaces
 	Namespaces []NamespaceStats `json:"namespaces"`
 }
 
@@ -30,6 +32,10 @@ type NamespaceStats struct {
 	LastStamp  time.Time `json:"last_stamp"`  // high-water mark of the clock
 	Root       string    `json:"root"`        // hexadecimal; empty if a version is damaged
 	Damaged    uint64    `json:"damaged"`     // versions known to be damaged, to be had from a peer
+	// DropPending is what the brake on removals holds back.
+	DropPending []DropPending `json:"drop_pending,omitempty"`
+	// Agreed is when which peer was last proven to hold the same.
+	Agreed []Agreement `json:"agreed,omitempty"`
 }
 
 // Stats returns what the store holds. O(keys) for roots that changed since
@@ -48,6 +54,9 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 		if out.FileBytes, out.FreeBytes, err = sizer.Size(); err != nil {
 			return out, err
 		}
+	}
+	if out.Blobs, err = db.blobStats(ctx); err != nil {
+		return out, err
 	}
 	for _, name := range names {
 		ns := db.find(name)
@@ -71,26 +80,33 @@ func (ns *Namespace) stats(ctx context.Context) (NamespaceStats, error) {
 		s.ClockBytes = len(v.Clock().Append(nil))
 		s.LastStamp = v.HLC().Time()
 		s.Damaged = v.Unknown().Count()
+		s.DropPending, s.Agreed = dropsPending(v), agreed(v)
 		if root, err := ns.rootOf(v); err == nil {
 			s.Root = hex.EncodeToString(root[:])
 		}
 		return nil
 	})
+	if err == nil {
+		err = ns.storeViews(ctx)
+	}
 	return s, err
 }
 
 // Problem is one finding of Verify.
 type Problem struct {
-	Namespace string
+	Namespace string // "" for the chunks of large values, which all share
 	What      string // what was looked at: "version", "head", "journal record", ...
 	Key       []byte // the stored key's name, if it is known
 	Version   string // "replica:seq", if it is known
-	Err       error  // what is wrong; matches ErrCorrupt
+	Err       error  // what is wrong; matches ErrCorrupt, or ErrUnavailable for a large value that is not wholly here
 }
 
 // String describes the problem in a line. The key is quoted.
 func (p Problem) String() string {
-	s := fmt.Sprintf("%s: %s", p.Namespace, p.What)
+	s := p.What
+	if p.Namespace != "" {
+		s = p.Namespace + ": " + s
+	}
 	if p.Key != nil {
 		s += fmt.Sprintf(" %q", p.Key)
 	}
@@ -104,16 +120,17 @@ func (p Problem) String() string {
 type VerifyReport struct {
 	Checked  int // keys and journal records
 	Problems []Problem
-	Noted    int // damaged versions that the next sync asks peers for
+	Noted    int // damaged versions and chunks that the next sync asks peers for
 }
 
 // maxProblems bounds the findings of one Verify that are kept.
 const maxProblems = 10_000
 
 // Verify checks everything: each key and the version behind it by digest, each
-// journal record by checksum, and that what is known is either live or dead.
-// Damaged versions are noted, unless the DB is read-only, so that the next sync
-// with a peer that has them repairs them. progress, if not nil, is called with
+// journal record by checksum, that what is known is either live or dead, each
+// chunk of large values by digest, and that those of live versions are here.
+// Damaged versions are noted, and damaged chunks removed, unless the DB is
+// read-only, so that the next sync with a peer that has them repairs them. progress, if not nil, is called with
 // the number of keys and records checked, now and then. An error is one of the
 // store itself; damage is in the report. Reads and writes go on meanwhile.
 // O(everything).
@@ -139,7 +156,7 @@ func (db *DB) Verify(ctx context.Context, progress func(done int)) (VerifyReport
 			out.Noted += int(lost.Count())
 		}
 	}
-	return out, nil
+	return out, db.verifyBlobs(ctx, &out, progress)
 }
 
 // verifyStride is how many keys and records pass between calls of progress.

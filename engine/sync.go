@@ -27,6 +27,9 @@ type SyncOptions struct {
 	// Peer is what the caller calls the other side, to tell it from others: where
 	// both have agreed before, only what came since is compared.
 	Peer string
+	// History asks the peer for its retained old versions, besides what is live:
+	// each once, from where the last such sync with it ended.
+	History bool
 	// ConfirmDrop lets this sync drop what the peer knows to be deleted however
 	// much it is (KERNEL K7): an operator has said that it is right.
 	ConfirmDrop bool
@@ -37,35 +40,40 @@ type SyncOptions struct {
 
 // NamespaceSync is what a sync did for one namespace.
 type NamespaceSync struct {
-	Name      string         `json:"name"`
-	Peer      crdt.ReplicaID `json:"-"`
-	Tier      string         `json:"tier"`     // the last that was needed: "equal" (nothing to do), "clocks", "sketch" or "tree"
-	Sent      int            `json:"sent"`     // versions
-	Received  int            `json:"received"` // versions
-	New       int            `json:"new"`      // of them, not known before
-	Conflicts int            `json:"conflicts"`
-	Repaired  int            `json:"repaired"`
-	Adopted   int            `json:"adopted"`        // dots known to be dead since
-	Dropped   int            `json:"dropped"`        // live versions that the peer knew to be dead
-	Late      int            `json:"late"`           // versions out of gaps of retired replicas: see RetireReplica
-	Lost      int            `json:"lost"`           // versions of ours that are damaged
-	Missing   int            `json:"missing"`        // versions that had vanished here without a word, and are back
-	Rounds    int            `json:"rounds"`         // comparisons by sketch or tree
-	Held      *session.Held  `json:"held,omitempty"` // removals that the brake holds back
-	InSync    bool           `json:"in_sync"`        // equal clocks and roots, proven
-	Root      [32]byte       `json:"-"`
-	Err       error          `json:"-"`
+	Name         string         `json:"name"`
+	Peer         crdt.ReplicaID `json:"-"`
+	Tier         string         `json:"tier"`     // the last that was needed: "equal" (nothing to do), "clocks", "sketch" or "tree"
+	Sent         int            `json:"sent"`     // versions
+	Received     int            `json:"received"` // versions
+	New          int            `json:"new"`      // of them, not known before
+	Conflicts    int            `json:"conflicts"`
+	Repaired     int            `json:"repaired"`
+	Adopted      int            `json:"adopted"`        // dots known to be dead since
+	Dropped      int            `json:"dropped"`        // live versions that the peer knew to be dead
+	Late         int            `json:"late"`           // versions out of gaps of retired replicas: see RetireReplica
+	Lost         int            `json:"lost"`           // versions of ours that are damaged
+	Missing      int            `json:"missing"`        // versions that had vanished here without a word, and are back
+	Rounds       int            `json:"rounds"`         // comparisons by sketch or tree
+	PastSent     int            `json:"past_sent"`      // retained old versions sent
+	PastReceived int            `json:"past_received"`  // and taken in
+	Held         *session.Held  `json:"held,omitempty"` // removals that the brake holds back
+	InSync       bool           `json:"in_sync"`        // equal clocks and roots, proven
+	Root         [32]byte       `json:"-"`
+	Err          error          `json:"-"`
 }
 
 // SyncReport is what a sync did.
 type SyncReport struct {
-	Namespaces    []NamespaceSync            `json:"namespaces"`
-	BytesSent     int64                      `json:"bytes_sent"`
-	BytesReceived int64                      `json:"bytes_received"`
-	RoundTrips    int                        `json:"round_trips"`
-	Duration      time.Duration              `json:"duration_ns"`
-	InSync        bool                       `json:"in_sync"` // all namespaces are
-	Frames        map[string]session.Traffic `json:"frames"`
+	Namespaces     []NamespaceSync            `json:"namespaces"`
+	BytesSent      int64                      `json:"bytes_sent"`
+	BytesReceived  int64                      `json:"bytes_received"`
+	RoundTrips     int                        `json:"round_trips"`
+	Duration       time.Duration              `json:"duration_ns"`
+	BlocksSent     int                        `json:"blocks_sent"` // of large values
+	BlocksReceived int                        `json:"blocks_received"`
+	Lacking        int                        `json:"lacking"` // large values that are not wholly here
+	InSync         bool                       `json:"in_sync"` // all namespaces are, and nothing is lacking
+	Frames         map[string]session.Traffic `json:"frames"`
 }
 
 // MarshalJSON writes a namespace's error, peer and root as text.
@@ -89,13 +97,14 @@ func (n NamespaceSync) MarshalJSON() ([]byte, error) {
 func newSyncReport(r session.Report, took time.Duration) SyncReport {
 	out := SyncReport{
 		BytesSent: r.BytesOut, BytesReceived: r.BytesIn, RoundTrips: r.Turns, Duration: took, Frames: r.Frames,
+		BlocksSent: r.BlocksOut, BlocksReceived: r.BlocksIn,
 		InSync: len(r.Namespaces) > 0,
 	}
 	for _, n := range r.Namespaces {
 		out.Namespaces = append(out.Namespaces, NamespaceSync{
 			Name: n.Name, Peer: n.Peer, Tier: n.Tier, Sent: n.Sent, Received: n.Received,
 			New: n.Applied.New, Conflicts: n.Applied.Conflicts, Repaired: n.Applied.Repaired,
-			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Late: n.Applied.Late, Missing: n.Missing, Rounds: n.Rounds, Held: n.Held, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
+			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Late: n.Applied.Late, Missing: n.Missing, Rounds: n.Rounds, Held: n.Held, PastSent: n.PastSent, PastReceived: n.PastReceived, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
 		})
 		out.InSync = out.InSync && n.InSync
 	}
@@ -129,7 +138,7 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	defer cancel(nil)
 	h := &host{db: db, ctx: ctx, opts: opts}
 	s := session.New(session.Config{
-		Initiator: initiator, Namespaces: opts.Namespaces, Live: opts.Live, Salt: random[[8]byte](), Zstd: wire.NewZstd(),
+		Initiator: initiator, Namespaces: opts.Namespaces, Live: opts.Live, History: opts.History, Salt: random[[8]byte](), Zstd: wire.NewZstd(),
 	}, h)
 	d := &driver{
 		db: db, s: s, stream: stream, opts: opts, initiator: initiator, inbox: newInbox(), started: started,
@@ -152,7 +161,14 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	if err != nil && cause != nil {
 		err = cause
 	}
-	return newSyncReport(s.Report(), took), err
+	out := newSyncReport(s.Report(), took)
+	h.ctx = context.WithoutCancel(ctx)
+	if n, e := h.lacking(); e == nil {
+		out.Lacking, out.InSync = n, out.InSync && n == 0
+	} else if err == nil {
+		err = e
+	}
+	return out, err
 }
 
 // Of a session's life signs.
@@ -253,9 +269,9 @@ func (d *driver) run(ctx context.Context) error {
 			if d.opts.OnReconciled != nil {
 				d.opts.OnReconciled(newSyncReport(d.s.Report(), time.Since(d.started)))
 			}
-			if d.initiator && !d.opts.Live {
-				return nil
-			}
+		}
+		if d.initiator && !d.opts.Live && d.s.Finished() {
+			return nil
 		}
 		if more {
 			continue

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 )
@@ -26,6 +28,10 @@ type source interface {
 	home() *Namespace
 	// millis is the moment reading happens at, for expiry.
 	millis() int64
+	// content returns a version's value, also a large one, as the caller's.
+	content(v *crdt.Version) ([]byte, error)
+	// sizeOf returns the length of a version's value, -1 if it is not known.
+	sizeOf(v *crdt.Version) int64
 }
 
 // access runs reads and changes: on a Namespace in transactions of their own,
@@ -54,6 +60,8 @@ type Txn struct {
 type pending struct {
 	write   replica.Write
 	version crdt.Version // what reading the key in this Txn gives
+	large   *largeValue  // that the version links to
+	size    int          // bytes of key and value that the Txn holds
 }
 
 // txnKey marks the context of a function given to Update.
@@ -157,14 +165,30 @@ func (t *Txn) heads(start, end []byte) iter.Seq2[[]byte, func() (crdt.Siblings, 
 // store holds of the key, and an earlier write of this Txn. seen says that the
 // writer named the siblings it replaces.
 func (t *Txn) set(key []byte, kind crdt.Kind, value []byte, attrs []crdt.Attr, seen bool) error {
+	switch {
+	case kind == crdt.Delete:
+		value = nil
+	case len(value) > crdt.MaxValue && kind == crdt.Put:
+		large, err := newLarge(bytes.Clone(value))
+		if err != nil {
+			return err
+		}
+		return t.stage(key, kind, nil, large, attrs, seen)
+	case len(value) > crdt.MaxValue:
+		return fmt.Errorf("value of %d bytes (at most %d): %w", len(value), crdt.MaxValue, ErrTooLarge)
+	default:
+		value = append([]byte{}, value...)
+	}
+	return t.stage(key, kind, value, nil, attrs, seen)
+}
+
+// stage is set for a value that is the Txn's: inline, or large instead.
+func (t *Txn) stage(key []byte, kind crdt.Kind, value []byte, large *largeValue, attrs []crdt.Attr, seen bool) error {
 	if t.done {
 		return fmt.Errorf("transaction has ended: %w", ErrClosed)
 	}
 	if len(key) > crdt.MaxKey {
 		return fmt.Errorf("key of %d bytes as stored (at most %d): %w", len(key), crdt.MaxKey, ErrTooLarge)
-	}
-	if len(value) > crdt.MaxValue {
-		return fmt.Errorf("value of %d bytes (at most %d): %w", len(value), crdt.MaxValue, ErrTooLarge)
 	}
 	p := t.pending[string(key)]
 	if p == nil {
@@ -176,22 +200,20 @@ func (t *Txn) set(key []byte, kind crdt.Kind, value []byte, attrs []crdt.Attr, s
 			return fmt.Errorf("key has %d concurrent values: resolve them with PutIf: %w", len(siblings), ErrTooLarge)
 		}
 		p = &pending{write: replica.Write{Key: bytes.Clone(key), Siblings: siblings}}
-	} else {
-		t.size -= len(p.write.Key) + len(p.write.Value)
 	}
-	if t.size+len(key)+len(value) > crdt.MaxBatch {
+	size := len(key) + len(value) + large.held()
+	if t.size-p.size+size > crdt.MaxBatch {
 		return fmt.Errorf("transaction above %d bytes: %w", crdt.MaxBatch, ErrTooLarge)
 	}
-	if kind != crdt.Delete {
-		value = append([]byte{}, value...)
-	} else {
-		value = nil
-	}
+	t.size += size - p.size
 	p.write.Kind, p.write.Value, p.write.Attrs = kind, value, attrs
-	p.version = crdt.Version{
-		Key: p.write.Key, Kind: kind, Value: value, Attrs: attrs, Time: t.now, Context: crdt.Join(p.write.Siblings...),
+	p.large, p.size, p.write.Blob = large, size, cid.Undef
+	if large != nil {
+		p.write.Blob = large.id
 	}
-	t.size += len(key) + len(value)
+	p.version = crdt.Version{
+		Key: p.write.Key, Kind: kind, Value: value, Blob: p.write.Blob, Attrs: attrs, Time: t.now, Context: crdt.Join(p.write.Siblings...),
+	}
 	if t.pending == nil {
 		t.pending = map[string]*pending{}
 	}
@@ -217,6 +239,9 @@ func (t *Txn) flush(g *group) (result, fatal error) {
 	writes := make([]replica.Write, 0, len(t.pending))
 	for _, k := range slices.Sorted(maps.Keys(t.pending)) {
 		writes = append(writes, t.pending[k].write)
+		if result, fatal = t.pending[k].large.flush(g); result != nil {
+			return result, fatal
+		}
 	}
 	_, err := t.batch.Commit(writes, t.now)
 	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalid) {

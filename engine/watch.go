@@ -63,6 +63,7 @@ type Watcher struct {
 
 	// While a foreign cursor catches up: the live versions it lacks.
 	catchUp func() (*crdt.Version, error, bool)
+	live    sizer
 	stop    func()
 	release func()
 }
@@ -176,13 +177,14 @@ func (w *Watcher) fill(ctx context.Context) (progress bool, err error) {
 	}
 	err = w.ns.fullView(ctx, func(v *replica.View) error {
 		var part queued
+		src := &reading{rd: v.Reader, ns: w.ns}
 		end, err := v.Tail(w.after, watchChunk, func(c replica.Change) error {
 			if c.Version == nil {
-				e, ok := w.eventAfterDrop(v, c.Dropped)
+				e, ok := w.eventAfterDrop(src, v, c.Dropped)
 				w.queue = append(w.queue, queued{event: e, silent: !ok, after: c.Arrival})
 				return nil
 			}
-			if e, ok := w.event(c.Version, c.Concurrent); ok {
+			if e, ok := w.event(src, c.Version, c.Concurrent); ok {
 				part.event, part.silent = e, false
 			} else {
 				part.silent = true
@@ -229,7 +231,7 @@ func (w *Watcher) reset() error {
 	w.journal, w.after = v.Journal(), v.Arrival()
 	w.queue = append(w.queue, queued{event: Event{Type: EventReset}})
 	clock := v.Clock().Clone()
-	w.catchUp, w.stop = next, stop
+	w.catchUp, w.stop, w.live = next, stop, &reading{rd: v.Reader, ns: w.ns}
 	w.release = func() {
 		snap.Release()
 		w.queue = append(w.queue, queued{silent: true, adopted: []crdt.Clock{clock}})
@@ -248,7 +250,7 @@ func (w *Watcher) fillFromLive() error {
 			w.endCatchUp()
 			return nil
 		}
-		e, visible := w.event(v, false)
+		e, visible := w.event(w.live, v, false)
 		w.queue = append(w.queue, queued{event: e, silent: !visible, dots: []crdt.Dot{v.Dot}})
 	}
 	return nil
@@ -263,12 +265,12 @@ func (w *Watcher) endCatchUp() {
 }
 
 // event describes a version, if it lies under the prefix.
-func (w *Watcher) event(v *crdt.Version, concurrent bool) (Event, bool) {
+func (w *Watcher) event(src sizer, v *crdt.Version, concurrent bool) (Event, bool) {
 	e, ok := w.eventOf(v.Key)
 	if !ok {
 		return Event{}, false
 	}
-	e.Type, e.Version, e.Concurrent = EventPut, newVersion(v, true), concurrent
+	e.Type, e.Version, e.Concurrent = EventPut, newVersion(src, v, true), concurrent
 	if v.Kind == crdt.Delete {
 		e.Type = EventDelete
 	}
@@ -278,13 +280,13 @@ func (w *Watcher) event(v *crdt.Version, concurrent bool) (Event, bool) {
 // eventAfterDrop describes what a key shows now that siblings of it were
 // dropped on a peer's claim. A key that cannot be read shows nothing: whoever
 // reads it is told of the damage.
-func (w *Watcher) eventAfterDrop(v *replica.View, key []byte) (Event, bool) {
+func (w *Watcher) eventAfterDrop(src sizer, v *replica.View, key []byte) (Event, bool) {
 	siblings, err := v.Siblings(key)
 	if err != nil {
 		return Event{}, false
 	}
 	if sorted := siblings.Sorted(); len(sorted) > 0 { // deletes come last
-		return w.event(sorted[0], len(sorted.Live()) > 1)
+		return w.event(src, sorted[0], len(sorted.Live()) > 1)
 	}
 	e, ok := w.eventOf(key)
 	e.Type, e.Version = EventDelete, Version{Kind: crdt.Delete}

@@ -13,7 +13,7 @@ import (
 func TestWatchSeesDrops(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	db, err := Open("", &Options{Memory: true})
+	db, err := Open(t.TempDir(), &Options{RuntimeDir: "-"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,8 +161,8 @@ type Sizer interface {
 // Compacter is an optional power of a KV: giving back the room of what is free.
 type Compacter interface {
 	// Compact rewrites the store without free room and returns its bytes before
-	// and after. Views and snapshots go on; an Update may wait for a short last
-	// part of it. What the store holds, and its transaction ID's rising, are
+	// and after. Views and snapshots go on; an Update may wait, as the
+	// implementation says. ErrUnavailable if an Update does not end. What the store holds, and its transaction ID's rising, are
 	// not touched; whatever goes wrong, the store is as it was or compacted.
 	// progress, if not nil, is told the bytes of keys and values done so far.
 	// A second call waits for the first. O(size of what is held).

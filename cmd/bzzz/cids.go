@@ -101,6 +101,9 @@ func (a *app) valueOf(v engine.Version, common int) any {
 	if n, ok := numberOf(v); ok {
 		return n
 	}
+	if v.Blob != "" {
+		return a.large(v.Blob, v.Size)
+	}
 	return a.preview(v.Value, common)
 }
 

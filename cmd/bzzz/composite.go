@@ -152,6 +152,9 @@ func natural(ctx context.Context, h holder, e engine.Entry, limit int) (any, err
 	case engine.TypeMap:
 		return naturalMap(ctx, h.Map(e.Key), limit)
 	}
+	if e.Blob != "" {
+		return link{e.Blob, &e.Size}, nil
+	}
 	return plain(e.Value), nil
 }
 
@@ -264,6 +267,8 @@ func (a *app) printFields(ctx context.Context, m engine.Map) error {
 			return err
 		}
 		switch {
+		case e.Type == engine.TypeRegister && e.Blob != "":
+			value = a.large(e.Blob, e.Size)
 		case e.Type == engine.TypeRegister:
 			value = cliout.Preview(e.Value)
 		case e.Type != engine.TypeNumber && e.Type != engine.TypeCounter:
@@ -278,7 +283,7 @@ func (a *app) printFields(ctx context.Context, m engine.Map) error {
 
 // getTyped prints what stands under a name: its register, else the first of its
 // composites; or what as names.
-func (a *app) getTyped(cmd *cobra.Command, ns *engine.Namespace, key, out string, as engine.Type) error {
+func (a *app) getTyped(cmd *cobra.Command, ns *engine.Namespace, key, out string, part span, as engine.Type) error {
 	ctx := cmd.Context()
 	r, err := ns.GetAll(ctx, []byte(key))
 	switch {
@@ -292,7 +297,7 @@ func (a *app) getTyped(cmd *cobra.Command, ns *engine.Namespace, key, out string
 		if as == "" && err == nil { // what else there is may be damaged
 			a.noteOthers(key, others)
 		}
-		return a.printValue(r, out)
+		return a.printValue(ctx, ns, r, part, out)
 	}
 	if err != nil {
 		return err
@@ -309,6 +314,8 @@ func (a *app) getTyped(cmd *cobra.Command, ns *engine.Namespace, key, out string
 		return missing(ctx, ns, key)
 	case out != "":
 		return usage(cmd, "--out takes the bytes of a value, but %q is a %s: print it to a file instead", key, others[i].Type)
+	case part.set:
+		return usage(cmd, "--range takes bytes of a value, but %q is a %s", key, others[i].Type)
 	}
 	if as == "" {
 		a.noteOthers(key, others[1:])

@@ -96,5 +96,5 @@ func settle(ctx context.Context, ns *engine.Namespace, r engine.Record, v engine
 	if v.Kind == crdt.Delete {
 		return ns.DeleteIf(ctx, r.Key, r.Token)
 	}
-	return ns.PutIf(ctx, r.Key, v.Value, r.Token, engine.ContentType(v.ContentType))
+	return ns.PutVersionIf(ctx, r.Key, v, r.Token)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bzzz/crdt"
 	"bzzz/engine"
 	"bzzz/internal/cliout"
 )
@@ -23,8 +22,12 @@ func newPutCmd(a *app) *cobra.Command {
 		Use:   "put KEY [VALUE | -]",
 		Short: "Write a value under a key",
 		Long: `Write a value under a key: from the command line, from --file, or from stdin
-(- or no VALUE). A value is at most 64 KiB. The store and the namespace are made
-if they are not there.
+(- or no VALUE). The store and the namespace are made if they are not there.
+
+A value may have any size up to about 14 GiB. One above 64 KiB is cut into chunks
+where its content says so, and each chunk is stored once, so that a changed copy
+takes the room of the changes. The key changes once the whole value is there; a
+put that was cut goes on where it was when it is made again within a day.
 
 The value replaces everything this store holds under the key; what other stores
 write without having seen it stands beside it after a sync.
@@ -58,26 +61,28 @@ nothing is written and the exit code is 4.`,
 		if err := checkKey(args[0]); err != nil {
 			return err
 		}
-		value, err := a.value(cmd, args[1:], file)
+		if token != nil {
+			opts = append(opts, engine.IfSeen(*token))
+		}
+		in, err := a.input(cmd, args[1:], file)
 		if err != nil {
 			return err
 		}
-		return a.inNamespace(cmd, creating, func(ns *engine.Namespace) error {
-			return a.put(cmd, ns, []byte(args[0]), value, token, opts)
+		err = a.inNamespace(cmd, creating, func(ns *engine.Namespace) error {
+			return a.put(cmd, ns, []byte(args[0]), in, opts)
 		})
+		if e := in.done(); err == nil {
+			err = e
+		}
+		return err
 	}
 	return cmd
 }
 
 // put writes a value and, but for people, prints what stands there now.
-func (a *app) put(cmd *cobra.Command, ns *engine.Namespace, key, value []byte, seen *engine.Token, opts []engine.WriteOption) error {
+func (a *app) put(cmd *cobra.Command, ns *engine.Namespace, key []byte, value io.Reader, opts []engine.WriteOption) error {
 	ctx := cmd.Context()
-	var err error
-	if seen != nil {
-		err = ns.PutIf(ctx, key, value, *seen, opts...)
-	} else {
-		err = ns.Put(ctx, key, value, opts...)
-	}
+	err := ns.PutReader(ctx, key, value, opts...)
 	if err != nil || a.p.Format() == cliout.Table {
 		return conflictNext(key, err)
 	}
@@ -111,52 +116,24 @@ func conflictNext(key []byte, err error) error {
 	return cliout.WithNext(err, fmt.Sprintf("bzzz get %s -o json shows the value and the token it has now", cliout.Safe(string(key))))
 }
 
-// value reads the value of a put: the argument, a file, or stdin.
-func (a *app) value(cmd *cobra.Command, args []string, file string) ([]byte, error) {
-	switch {
-	case file != "" && len(args) > 0:
-		return nil, usage(cmd, "a VALUE and --file: give one of the two")
-	case file != "":
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, inputError(err)
-		}
-		defer f.Close()
-		return readValue(f, file)
-	case len(args) == 1 && args[0] != "-":
-		return []byte(args[0]), nil
-	case len(args) == 0 && isTerminal(a.in):
-		return nil, usage(cmd, "no value: give VALUE, --file, or - to type it")
-	}
-	return readValue(a.in, "stdin")
-}
-
-// readValue reads at most what fits into a value.
-func readValue(r io.Reader, source string) ([]byte, error) {
-	value, err := io.ReadAll(io.LimitReader(r, crdt.MaxValue+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", source, err)
-	}
-	if len(value) > crdt.MaxValue {
-		return nil, fmt.Errorf("%s: a value above %v: %w", source, cliout.Bytes(crdt.MaxValue), engine.ErrTooLarge)
-	}
-	return value, nil
-}
-
 func isTerminal(in io.Reader) bool {
 	f, ok := in.(*os.File)
 	return ok && cliout.IsTerminal(f)
 }
 
 func newGetCmd(a *app) *cobra.Command {
-	var at, out, as string
+	var at, out, as, part string
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Print what stands under a key",
 		Long: `Print the value of a key as it is, or write it to a file. With -o json, print
 the value with the CID, author and time of its version, whether other values
-stand beside it, and the token for "put --if".
+stand beside it, and the token for "put --if". A value above 64 KiB is
+{"blob":CID,"size":N} there.
+
+--range prints some bytes of it: FIRST-LAST (both included, from 0), FIRST- for
+the rest, -COUNT for the last so many. Only the chunks that hold them are read.
 
 A counter or number is printed as a number, a set or list an element a line (in
 quotes if it is not a line of text), a map as a table of its fields. -o json
@@ -173,7 +150,8 @@ shown first.
   bzzz get greeting --at 2h
   bzzz get greeting -o json
   bzzz get visits --as counter
-  bzzz get --out report.txt reports/today`,
+  bzzz get --out report.txt reports/today
+  bzzz get --range 0-511 disk.img | xxd`,
 		Args: keyed(cobra.ExactArgs(1)),
 	}
 	f := cmd.Flags()
@@ -181,7 +159,9 @@ shown first.
 	f.BoolVar(&all, "all", false, "list every current version")
 	f.StringVar(&out, "out", "", "write the value to this file")
 	f.StringVar(&as, "as", "", "print what of this type is there: "+typeList())
+	f.StringVar(&part, "range", "", "these bytes of the value alone: FIRST-LAST, FIRST- or -COUNT")
 	cmd.MarkFlagsMutuallyExclusive("all", "out")
+	cmd.MarkFlagsMutuallyExclusive("all", "range")
 	cmd.MarkFlagsMutuallyExclusive("as", "all")
 	cmd.MarkFlagsMutuallyExclusive("as", "at")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -189,12 +169,19 @@ shown first.
 		if err != nil {
 			return err
 		}
+		bytes, err := spanFlag(cmd, "range", part)
+		if err != nil {
+			return err
+		}
+		if bytes.set && out == "" && a.p.Format() != cliout.Table {
+			return usage(cmd, "--range prints bytes: leave -o out, or name a file with --out")
+		}
 		if typ := engine.Type(as); cmd.Flags().Changed("as") && !slices.Contains(typeNames, typ) {
 			return usage(cmd, "--as: unknown type %q (known: %s)", as, typeList())
 		}
 		return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error {
 			if !all && p == (point{}) {
-				return a.getTyped(cmd, ns, args[0], out, engine.Type(as))
+				return a.getTyped(cmd, ns, args[0], out, bytes, engine.Type(as))
 			}
 			r, err := recordAt(cmd, ns, args[0], p)
 			switch {
@@ -204,7 +191,7 @@ shown first.
 				rows := a.siblingRows()
 				return errors.Join(a.addSiblings(rows, r), rows.Close())
 			}
-			return a.printValue(r, out)
+			return a.printValue(cmd.Context(), ns, r, bytes, out)
 		})
 	}
 	return cmd
@@ -334,7 +321,10 @@ func (a *app) entry(ctx context.Context, ns *engine.Namespace, e engine.Entry) (
 	var err error
 	switch e.Type {
 	case engine.TypeRegister:
-		values[2], values[3] = cliout.Bytes(len(e.Value)), a.preview(e.Value, 0)
+		values[2], values[3] = sizeCell(e.Size), a.preview(e.Value, 0)
+		if e.Blob != "" {
+			values[3] = a.large(e.Blob, e.Size)
+		}
 	case engine.TypeNumber, engine.TypeCounter:
 		values[3], err = natural(ctx, ns, e, 0)
 	}

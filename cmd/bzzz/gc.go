@@ -54,7 +54,9 @@ Deletes go, with all that is known of their keys, once they are older than
 have to hide a version that has not arrived yet stays: "gc explain" names what it
 waits for. What was deleted never comes back by this.
 
-The room is used again by later writes; the file does not shrink.`,
+Chunks of values above 64 KiB go with the last version that names them, those of
+a put that was cut a day later. The room is used again by later writes; bzzz
+compact gives it back to the system.`,
 		Example: `  bzzz gc
   bzzz gc --keep 1 --older 7d
   bzzz gc --keep 0 --older 0s --deletes 0s`,
@@ -72,11 +74,17 @@ The room is used again by later writes; the file does not shrink.`,
 			if err != nil {
 				return err
 			}
+			if r.Leases > 0 {
+				a.p.Note("%d put(s) of large values were cut: chunks written since are kept for a day, so that they can go on", r.Leases)
+			}
 			return a.p.Object(cliout.Field{Name: "keys", Value: cliout.Count(r.Keys)},
 				cliout.Field{Name: "tombstones", Value: cliout.Count(r.Tombstones)},
 				cliout.Field{Name: "removed", Value: cliout.Count(r.Removed)},
 				cliout.Field{Name: "records", Value: cliout.Count(r.Records)},
 				cliout.Field{Name: "bytes", Value: cliout.Bytes(r.Bytes)},
+				cliout.Field{Name: "large_values", Value: cliout.Count(r.Blobs)},
+				cliout.Field{Name: "chunks", Value: cliout.Count(r.Chunks)},
+				cliout.Field{Name: "chunk_bytes", Value: cliout.Bytes(r.ChunkBytes)},
 				cliout.Field{Name: "seconds", Value: time.Since(started)})
 		})
 	}

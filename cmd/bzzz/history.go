@@ -48,7 +48,7 @@ their own (exit 3).`,
 			}
 			rows := a.p.Rows("time", "author", "seq", "kind", "live", "size", "cid", "parents")
 			for _, v := range history {
-				err := rows.Add(a.when(v.Time), a.author(v.Author), v.Seq, v.Kind.String(), v.Live, cliout.Bytes(len(v.Value)), short(v.CID), a.dots(v.Parents))
+				err := rows.Add(a.when(v.Time), a.author(v.Author), v.Seq, v.Kind.String(), v.Live, sizeCell(v.Size), short(v.CID), a.dots(v.Parents))
 				if err != nil {
 					return err
 				}
@@ -107,7 +107,7 @@ it), or in the state that a mark names. It prints as "bzzz get" does.`,
 			if err != nil {
 				return err
 			}
-			return a.printValue(r, "")
+			return a.printValue(cmd.Context(), ns, r, span{}, "")
 		})
 	}
 	return cmd
@@ -196,6 +196,15 @@ not looked at.
 func (a *app) addDifference(ctx context.Context, rows *cliout.Rows, ns *engine.Namespace, d engine.Difference) error {
 	common := commonLen(d.Before, d.After)
 	values := []any{change(d), cliout.Key(d.Key), a.preview(d.Before, common), a.preview(d.After, common)}
+	for i, blob := range []string{d.BeforeBlob, d.AfterBlob} {
+		if blob != "" {
+			size, err := blobSize(ctx, ns, blob)
+			if err != nil {
+				return err
+			}
+			values[2+i] = a.large(blob, size)
+		}
+	}
 	for i, b := range [][]byte{d.Before, d.After} {
 		if len(b) != numberLen {
 			continue

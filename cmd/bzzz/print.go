@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -84,24 +83,25 @@ func missing(ctx context.Context, ns *engine.Namespace, key string) error {
 
 // printValue prints the main value of a record, as it is for people and
 // programs that read a table, or writes it to a file.
-func (a *app) printValue(r engine.Record, out string) error {
-	if _, err := r.Value(); err != nil {
+func (a *app) printValue(ctx context.Context, ns *engine.Namespace, r engine.Record, part span, out string) error {
+	if len(r.Shown) == 0 {
+		return engine.ErrNotFound
+	}
+	main := r.Shown[0]
+	if out == "" && a.p.Format() != cliout.Table {
+		return a.printRecord(r)
+	}
+	if out == "" && r.Conflict() && main.Kind == crdt.Put {
+		a.p.Note("other values stand beside this one: bzzz conflicts %s", cliout.Safe(string(r.Key)))
+	}
+	if err := a.writeValue(ctx, ns, main, part, out); err != nil {
+		err = fmt.Errorf("key %q: %w", r.Key, err)
+		if errors.Is(err, engine.ErrUnavailable) {
+			err = cliout.WithNext(err, "bzzz sync with a store that holds the value")
+		}
 		return err
 	}
-	value := r.Shown[0].Value
-	if n, ok := numberOf(r.Shown[0]); ok {
-		value = fmt.Appendln(nil, n)
-	}
-	switch {
-	case out != "":
-		return os.WriteFile(out, value, 0o666)
-	case a.p.Format() == cliout.Table:
-		if r.Conflict() && r.Shown[0].Kind == crdt.Put {
-			a.p.Note("other values stand beside this one: bzzz conflicts %s", cliout.Safe(string(r.Key)))
-		}
-		return a.p.Data(value)
-	}
-	return a.printRecord(r)
+	return nil
 }
 
 // printRecord prints a record as one object.
@@ -111,6 +111,9 @@ func (a *app) printRecord(r engine.Record) error {
 		main = r.Shown[0]
 	}
 	typ, value, conflict := engine.TypeRegister, bytesOrNil(main.Value), r.Conflict()
+	if main.Blob != "" {
+		value = a.large(main.Blob, main.Size)
+	}
 	if n, ok := numberOf(main); ok { // the highest, or lowest, of all
 		typ, value, conflict = engine.TypeNumber, n, false
 	}

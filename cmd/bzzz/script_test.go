@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +50,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"rc": rc, "interrupt": interrupt, "setfrom": setFrom, "flip": flip, "cut": cut, "big": big,
+			"rc": rc, "interrupt": interrupt, "setfrom": setFrom, "flip": flip, "cut": cut, "big": big, "noise": noise,
 			"lock": lock, "otherformat": otherFormat, "otherprogram": otherProgram, "maketrace": makeTrace, "typed": typed,
 		},
 		Condition: func(cond string) (bool, error) {
@@ -141,6 +142,20 @@ func big(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Repeat("x", n)), 0o600))
+}
+
+// noise FILE N SEED [TEXT] makes a file of n bytes that do not pack, with a text
+// in the middle.
+func noise(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "noise FILE N SEED [TEXT]")
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%32s", args[2])))).Read(b) // never fails
+	if len(args) > 3 {
+		copy(b[n/2:], args[3])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
 // lock DIR opens a store in this process until the script ends.

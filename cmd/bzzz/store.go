@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"bzzz/engine"
@@ -41,7 +43,12 @@ func (a *app) printStats(s engine.Stats) error {
 		{Name: "free_bytes", Value: cliout.Bytes(s.FreeBytes)},
 	}
 	if a.p.Format() != cliout.Table {
-		return a.p.Object(append(fields, cliout.Field{Name: "namespaces", Value: s.Namespaces})...)
+		return a.p.Object(append(fields, cliout.Field{Name: "namespaces", Value: s.Namespaces}, cliout.Field{Name: "blobs", Value: s.Blobs})...)
+	}
+	if s.Blobs.Blobs > 0 || s.Blobs.Chunks > 0 {
+		fields = append(fields, cliout.Field{Name: "large_values", Value: cliout.Count(s.Blobs.Blobs)},
+			cliout.Field{Name: "chunks", Value: cliout.Count(s.Blobs.Chunks)},
+			cliout.Field{Name: "chunk_bytes", Value: cliout.Bytes(s.Blobs.Bytes)})
 	}
 	if err := a.p.Object(fields...); err != nil {
 		return err
@@ -57,5 +64,13 @@ func (a *app) printStats(s engine.Stats) error {
 			return err
 		}
 	}
-	return rows.Close()
+	if err := rows.Close(); err != nil {
+		return err
+	}
+	for _, n := range s.Namespaces {
+		for _, d := range n.DropPending {
+			a.p.Note("namespace %q: a peer (journal %.8s) knows %d keys to be deleted since %s; held back until bzzz sync --confirm-drop", n.Name, d.Peer, d.Keys, a.when(d.Since).Format(time.DateTime))
+		}
+	}
+	return nil
 }

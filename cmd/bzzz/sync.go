@@ -19,7 +19,8 @@ import (
 var errDiffer = errors.New("the two do not hold the same yet")
 
 func newSyncCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var confirm bool
+	cmd := &cobra.Command{
 		Use:   "sync DIR|FILE",
 		Short: "Bring two stores together, directly or through a bundle file",
 		Long: `Bring this store and another to the union of what they know.
@@ -27,6 +28,11 @@ func newSyncCmd(a *app) *cobra.Command {
 With DIR, the data directory of another store, both are opened and every
 namespace of both is synced. The exit code is 0 only if clocks and roots are
 equal in the end.
+
+Where one store knows keys to be deleted whose deletes it has collected, the
+other drops them: at most 1,000 keys or 5 % of the namespace a day, unless a
+second store says the same. More is held back, the sync ends with exit 4 and says
+how many keys it is about; "bzzz compare" lists them, and --confirm-drop follows.
 
 With FILE, what --namespace holds travels as a bundle, to be carried where no
 network goes. If there is no such file, everything is written to it. If there is
@@ -50,15 +56,17 @@ This store is made if it is not there and the other side is.`,
 			case err != nil:
 				return err
 			case info.IsDir():
-				return a.syncDirs(cmd, other, info)
+				return a.syncDirs(cmd, other, info, confirm)
 			}
 			return a.inDB(creating, func(db *engine.DB) error { return a.answerBundle(cmd, db, other) })
 		},
 	}
+	cmd.Flags().BoolVar(&confirm, "confirm-drop", false, "drop what the other store knows to be deleted, however much it is, on both sides")
+	return cmd
 }
 
 // syncDirs syncs with the store in another data directory.
-func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo) error {
+func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, confirm bool) error {
 	if there, err := storeAt(other); err != nil {
 		return err
 	} else if !there {
@@ -72,16 +80,19 @@ func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo) error
 		if err != nil {
 			return err
 		}
-		report, _, err := engine.SyncLocal(cmd.Context(), db, peer, engine.SyncOptions{})
+		report, _, err := engine.SyncLocal(cmd.Context(), db, peer, engine.SyncOptions{ConfirmDrop: confirm})
 		return closing(a.syncDone(other, report, err), peer)
 	})
 }
 
 // syncDone prints what a sync did.
 func (a *app) syncDone(other string, r engine.SyncReport, err error) error {
-	var sent, received, conflicts int
+	var sent, received, conflicts, dropped int
 	for _, n := range r.Namespaces {
-		sent, received, conflicts = sent+n.Sent, received+n.Received, conflicts+n.Conflicts
+		sent, received, conflicts, dropped = sent+n.Sent, received+n.Received, conflicts+n.Conflicts, dropped+n.Dropped
+		if n.Tier == "sketch" || n.Tier == "tree" {
+			a.p.Note("namespace %q: compared by %s", n.Name, n.Tier)
+		}
 		if err == nil && n.Err != nil {
 			err = fmt.Errorf("namespace %q: %w", n.Name, n.Err)
 		}
@@ -91,6 +102,7 @@ func (a *app) syncDone(other string, r engine.SyncReport, err error) error {
 		{Name: "versions_sent", Value: cliout.Count(sent)},
 		{Name: "versions_received", Value: cliout.Count(received)},
 		{Name: "conflicts", Value: cliout.Count(conflicts)},
+		{Name: "dropped", Value: cliout.Count(dropped)},
 		{Name: "bytes_sent", Value: cliout.Bytes(r.BytesSent)},
 		{Name: "bytes_received", Value: cliout.Bytes(r.BytesReceived)},
 		{Name: "round_trips", Value: cliout.Count(r.RoundTrips)},

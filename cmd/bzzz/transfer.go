@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +21,15 @@ import (
 const (
 	// chunkRecords is how many records one transaction of an import takes.
 	chunkRecords = 1000
-	// chunkBytes ends a transaction earlier: half of what one may hold, so
-	// that the record that crosses the line still fits.
+	// chunkBytes ends a transaction earlier: half of what one may hold. A
+	// record above it has a transaction of its own.
 	chunkBytes = 8 << 20
+	// maxImportFile is the largest file that an import of a directory takes:
+	// with its path it fits a transaction.
+	maxImportFile = 15 << 20
+	// maxExportLine is the longest value that an export writes into a line, so
+	// that an import reads it back: 16 MiB a line, of base64.
+	maxExportLine = 11 << 20
 )
 
 func newImportCmd(a *app) *cobra.Command {
@@ -43,8 +50,8 @@ import may be repeated.
 
 Malformed input ends the import with exit 1: the file, line and column are named,
 the transaction they are in is not written, and what went in before is printed.
-Files above 64 KiB, links and special files are named and left out (exit 1), the
-rest goes in.
+Files above 15 MiB, links and special files are named and left out (exit 1), the
+rest goes in; "bzzz put --file" takes a file of any size.
 
 With --car the file is one that "bzzz export --car" wrote. It is verified as a
 whole first, every block by its CID and all together by the Merkle root; then its
@@ -106,7 +113,7 @@ func source(cmd *cobra.Command, path string, columns []string, left *ingest.Summ
 		if len(columns) > 0 {
 			return nil, usage(cmd, "--key makes no sense for a directory: the paths are the keys")
 		}
-		return ingest.Tree(path, ingest.Options{}, left), nil
+		return ingest.Tree(path, ingest.Options{MaxFile: maxImportFile}, left), nil
 	}
 	if _, _, err := ingest.Detect(path); err != nil {
 		return nil, err
@@ -140,13 +147,14 @@ func (im *importer) run(cmd *cobra.Command, records iter.Seq2[ingest.Record, err
 		if err != nil {
 			return err
 		}
-		im.chunk = append(im.chunk, rec)
-		im.size += len(rec.Key) + len(rec.Value)
-		if len(im.chunk) == chunkRecords || im.size >= chunkBytes {
+		size := len(im.prefix) + len(rec.Key) + len(rec.Value)
+		if len(im.chunk) == chunkRecords || im.size+size > chunkBytes {
 			if err := im.flush(cmd); err != nil {
 				return err
 			}
 		}
+		im.chunk = append(im.chunk, rec)
+		im.size += size
 	}
 	return im.flush(cmd)
 }
@@ -178,12 +186,14 @@ func (im *importer) flush(cmd *cobra.Command) error {
 func (im *importer) write(t *engine.Txn, rec *ingest.Record, done *tally) error {
 	key := append([]byte(im.prefix), rec.Key...)
 	old, err := t.Get(key)
-	if err != nil && !errors.Is(err, engine.ErrNotFound) {
+	if err != nil && !errors.Is(err, engine.ErrNotFound) && !errors.Is(err, engine.ErrTooLarge) {
 		return err
 	}
 	done.records++
 	done.bytes += int64(len(key) + len(rec.Value))
 	switch {
+	case errors.Is(err, engine.ErrTooLarge): // to be compared: no record is
+		done.replaced++
 	case err != nil:
 		done.added++
 	case bytes.Equal(old, rec.Value):
@@ -258,7 +268,8 @@ func newExportCmd(a *app) *cobra.Command {
 "value_base64".
 
 Counters, numbers, sets, maps and lists are left out ("bzzz get NAME -o json"
-prints them), and with --dir keys that cannot be file names; they are named and
+prints them), values above 11 MiB, with --dir 15 MiB ("bzzz get KEY --out FILE"
+writes them), and with --dir keys that cannot be file names; they are named and
 the exit code is 1.
 
 With --car the versions that hold now are written as a CAR file, deletes and all
@@ -329,7 +340,7 @@ func (ex *exporter) run(a *app, cmd *cobra.Command, ns *engine.Namespace, prefix
 		if err != nil {
 			return errors.Join(err, finish())
 		}
-		if err := ex.one(e, write); err != nil {
+		if err := ex.one(cmd.Context(), ns, e, dir, write); err != nil {
 			return errors.Join(err, finish())
 		}
 		if progress != nil {
@@ -340,12 +351,29 @@ func (ex *exporter) run(a *app, cmd *cobra.Command, ns *engine.Namespace, prefix
 }
 
 // one writes an entry. What cannot be written is left out and named.
-func (ex *exporter) one(e engine.Entry, write func(key, value []byte) error) error {
+func (ex *exporter) one(ctx context.Context, ns *engine.Namespace, e engine.Entry, dir string, write func(key, value []byte) error) error {
 	if e.Type != engine.TypeRegister {
 		ex.skip(e.Key, fmt.Sprintf("a %s (bzzz get %s -o json prints it)", e.Type, cliout.Safe(string(e.Key))))
 		return nil
 	}
-	err := write(e.Key, e.Value)
+	limit := int64(maxExportLine)
+	if dir != "" {
+		limit = maxImportFile
+	}
+	var err error
+	switch {
+	case e.Size < 0:
+		ex.skip(e.Key, "a large value that is not here yet")
+		return nil
+	case e.Size > limit:
+		ex.skip(e.Key, fmt.Sprintf("a value of %v (bzzz get %s --out FILE writes it)", cliout.Bytes(e.Size), cliout.Safe(string(e.Key))))
+		return nil
+	case e.Blob != "":
+		if e.Value, err = ns.Get(ctx, e.Key); err != nil {
+			return fmt.Errorf("key %q: %w", e.Key, err)
+		}
+	}
+	err = write(e.Key, e.Value)
 	switch {
 	case errors.Is(err, engine.ErrInvalid), errors.Is(err, engine.ErrConflict):
 		ex.skip(e.Key, strings.TrimPrefix(err.Error(), "invalid: "))

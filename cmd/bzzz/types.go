@@ -28,7 +28,7 @@ func typedCmd(a *app, typ func() engine.Type, parse func(verb string, args []str
 	cmd := &cobra.Command{Args: keyed(cobra.MinimumNArgs(1))}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
-			return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error { return a.getTyped(cmd, ns, args[0], "", typ()) })
+			return a.inNamespace(cmd, reading, func(ns *engine.Namespace) error { return a.getTyped(cmd, ns, args[0], "", span{}, typ()) })
 		}
 		e, err := parse(args[1], args[2:])
 		if err != nil {

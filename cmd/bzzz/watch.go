@@ -142,6 +142,9 @@ func (w *watch) print(e engine.Event) error {
 		element = fmt.Sprintf("%s:%x", markName(e.Mark), e.Part)
 	}
 	value := bytesOrNil(v.Value)
+	if v.Blob != "" {
+		value = a.large(v.Blob, v.Size)
+	}
 	if n, ok := numberOf(v); ok {
 		value = n
 	}
@@ -164,6 +167,8 @@ func (w *watch) line(e engine.Event) []string {
 	}
 	if n, ok := numberOf(v); ok {
 		parts = append(parts, fmt.Sprint(n))
+	} else if v.Blob != "" {
+		parts = append(parts, fmt.Sprint(a.large(v.Blob, v.Size)))
 	} else if v.Kind == crdt.Put || v.Kind == crdt.Insert {
 		parts = append(parts, cliout.Cut(v.Value, watchValue))
 	}

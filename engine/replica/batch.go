@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/ipfs/go-cid"
+
 	"bzzz/crdt"
 	"bzzz/store"
 )
@@ -81,7 +83,8 @@ func (b *Batch) Lag() uint64 { return b.r.Lag() }
 type Write struct {
 	Key   []byte // as stored
 	Kind  crdt.Kind
-	Value []byte
+	Value []byte      // nil for a delete and with a link
+	Blob  cid.Cid     // link to a large value instead
 	Attrs []crdt.Attr // canonical order
 	// Siblings are the key's siblings as the writer saw them in this batch: the
 	// write replaces all of them.
@@ -105,7 +108,7 @@ func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 	for i, w := range writes {
 		hlc = hlc.Next(now)
 		v := &crdt.Version{
-			Key: w.Key, Kind: w.Kind, Value: w.Value, Attrs: w.Attrs,
+			Key: w.Key, Kind: w.Kind, Value: w.Value, Blob: w.Blob, Attrs: w.Attrs,
 			Dot: crdt.Dot{Replica: r.self, Seq: first + uint64(i)}, First: first, Last: last,
 			Time: hlc, Context: crdt.Join(w.Siblings...),
 		}

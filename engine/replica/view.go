@@ -100,16 +100,20 @@ func (rd *Reader) dotOf(s sibling) crdt.Dot {
 
 // record reads and decodes a version record of the journal.
 func (rd *Reader) record(arrival uint64) (*record, error) {
-	var b []byte
-	if rd.walk != nil {
-		b = rd.walk.at(arrival)
-	} else {
-		b = rd.journal.Get(arrivalKey(arrival))
-	}
+	b := rd.recordBytes(arrival)
 	if b == nil {
 		return nil, damaged("journal record", arrival, "missing")
 	}
 	return decodeVersionRecord(b, arrival, rd.ids)
+}
+
+// recordBytes returns a record of the journal as it lies there, nil if there is
+// none.
+func (rd *Reader) recordBytes(arrival uint64) []byte {
+	if rd.walk != nil {
+		return rd.walk.at(arrival)
+	}
+	return rd.journal.Get(arrivalKey(arrival))
 }
 
 // Damage is a live version that cannot be read, or with a zero Dot a key whose

@@ -7,6 +7,7 @@ import (
 
 	"bzzz/crdt"
 	"bzzz/engine/replica"
+	"bzzz/engine/session/wire"
 	"bzzz/internal/errs"
 )
 
@@ -36,6 +37,20 @@ type Host interface {
 	// hint the one to propose to the peer, else the one whose digest begins with
 	// hint. nil if there is none.
 	Base(namespace string, hint []byte) (*Base, error)
+	// Lacks reports whether blocks of large values are missing here.
+	Lacks() (bool, error)
+	// Wants returns some of them, of items items and some bytes at most, but
+	// none of those in absent.
+	Wants(absent map[[32]byte]bool, items int, bytes int64) ([]wire.Item, error)
+	// Block returns a block, nil if it is not here.
+	Block(wire.Item) ([]byte, error)
+	// PutBlocks stores blocks durably. ErrCorrupt if one is not what its item says.
+	PutBlocks(items []wire.Item, data [][]byte) error
+	// PastCursor returns how far in a peer's journal its history has been taken.
+	PastCursor(namespace string, peer [16]byte) (uint64, error)
+	// Backfill takes in history (KERNEL K8) and how far in the peer's journal it
+	// reaches, in one durable transaction.
+	Backfill(namespace string, versions []*crdt.Version, peer [16]byte, at uint64) (int, error)
 	// Lost is told of versions that damage has taken from this node.
 	Lost(namespace string, dots crdt.Clock)
 	// Epoch changes whenever the node restarts.
@@ -97,6 +112,8 @@ type Snapshot interface {
 	NotHeld(dots crdt.Clock) (crdt.Clock, error)
 	// Unknown returns the dots that damage has taken.
 	Unknown() crdt.Clock
+	// HistoryMissing yields retained superseded versions: see replica.View.
+	HistoryMissing(after uint64) iter.Seq2[replica.Retained, error]
 	// Tail reads the journal after an arrival: see replica.View.
 	Tail(after uint64, limit int, change func(replica.Change) error, seen func(crdt.Dot), adopted func(crdt.Clock)) (uint64, error)
 	// DeadWithin returns those of the given dots that are known to be dead.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,11 +41,14 @@ type node struct {
 	refuse  map[string]error // of Accept
 	lost    int              // dots that Lost was told of
 	bases   []*Base          // of proofs of agreement
-	agreed  int              // proofs of agreement that Agreed was told of
-	brake   int              // keys that a claim may drop
-	applies int              // transactions
-	crashAt int              // the transaction that fails, from 1; 0: none
-	after   func()           // after every transaction
+	lacks   []wire.Item
+	blocks  map[[32]byte][]byte
+	pasts   map[[16]byte]uint64 // by the peer's journal
+	agreed  int                 // proofs of agreement that Agreed was told of
+	brake   int                 // keys that a claim may drop
+	applies int                 // transactions
+	crashAt int                 // the transaction that fails, from 1; 0: none
+	after   func()              // after every transaction
 	adopt   func(name string, versions []*crdt.Version, a *Adoption) (*Adoption, error)
 	listing func(name string) *replica.View // of a mutant: streams from here
 }
@@ -52,7 +56,7 @@ type node struct {
 var errCrash = errors.New("the node crashed")
 
 func newNode(w *world, id byte, names ...string) *node {
-	n := &node{w: w, id: id, kv: mem.New(), spaces: map[string]*replica.Replica{}, now: 1 << 30, epoch: 1, brake: 1000}
+	n := &node{w: w, id: id, kv: mem.New(), spaces: map[string]*replica.Replica{}, now: 1 << 30, epoch: 1, brake: 1000, blocks: map[[32]byte][]byte{}, pasts: map[[16]byte]uint64{}}
 	for _, name := range names {
 		must(n.create(name))
 	}
@@ -393,6 +397,41 @@ func (n *node) Base(_ string, hint []byte) (*Base, error) {
 		}
 	}
 	return nil, nil
+}
+
+func (n *node) Lacks() (bool, error) { return len(n.lacks) > 0, nil }
+
+func (n *node) Wants(absent map[[32]byte]bool, items int, _ int64) (out []wire.Item, _ error) {
+	for _, it := range n.lacks {
+		if !absent[it.Digest] && len(out) < items {
+			out = append(out, it)
+		}
+	}
+	return out, nil
+}
+
+func (n *node) Block(it wire.Item) ([]byte, error) { return n.blocks[it.Digest], nil }
+
+func (n *node) PutBlocks(items []wire.Item, data [][]byte) error {
+	for i, it := range items {
+		if sha256.Sum256(data[i]) != it.Digest {
+			return errs.ErrCorrupt
+		}
+		n.blocks[it.Digest] = data[i]
+		n.lacks = slices.DeleteFunc(n.lacks, func(o wire.Item) bool { return o == it })
+	}
+	return nil
+}
+
+func (n *node) PastCursor(_ string, peer [16]byte) (uint64, error) { return n.pasts[peer], nil }
+
+func (n *node) Backfill(name string, versions []*crdt.Version, peer [16]byte, at uint64) (taken int, err error) {
+	err = n.batch(name, func(b *replica.Batch) (err error) {
+		taken, err = b.Backfill(versions)
+		return err
+	})
+	n.pasts[peer] = at
+	return taken, err
 }
 
 func (n *node) Lost(name string, dots crdt.Clock) {

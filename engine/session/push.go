@@ -47,9 +47,9 @@ func (sp *space) pumpTail() (bool, error) {
 			if sp.has.Has(v.Dot) {
 				continue // the peer sent it, or has it from the reconcile
 			}
-			if !s.enc.Add(v) {
+			if !s.encode(v) {
 				sp.flush(sp.number)
-				s.enc.Add(v) // an empty batch takes any version
+				s.encode(v) // an empty batch takes any version
 			}
 			if s.enc.Len() >= s.sizes.batch {
 				sp.flush(sp.number)
@@ -99,9 +99,9 @@ func (sp *space) pushAsked(snap Snapshot) error {
 		if size.add(v); !sent.IsEmpty() && size.memory >= s.sizes.memory {
 			break
 		}
-		if !s.enc.Add(v) {
+		if !s.encode(v) {
 			sp.flush(sp.number)
-			s.enc.Add(v)
+			s.encode(v)
 		}
 		sent.Add(v.Dot)
 		sp.report.Sent++

@@ -16,20 +16,22 @@ type Traffic struct {
 
 // NamespaceReport is what a session did for one namespace.
 type NamespaceReport struct {
-	Name     string
-	Peer     crdt.ReplicaID // the id the peer writes under; zero if equal at once
-	Tier     string         // the last that was needed: "equal", "clocks", "sketch" or "tree"
-	Sent     int            // versions
-	Received int            // versions
-	Applied  replica.Applied
-	Lost     int   // versions of ours that damage has taken
-	Missing  int   // versions of the peer's that should have been here, and are again
-	Rounds   int   // comparisons
-	Held     *Held // removals that the brake holds back
-	Pushes   int   // live pushes sent
-	InSync   bool
-	Root     [32]byte // proven equal if InSync
-	Err      error    // why the namespace was refused or does not agree
+	Name         string
+	Peer         crdt.ReplicaID // the id the peer writes under; zero if equal at once
+	Tier         string         // the last that was needed: "equal", "clocks", "sketch" or "tree"
+	Sent         int            // versions
+	Received     int            // versions
+	Applied      replica.Applied
+	Lost         int   // versions of ours that damage has taken
+	Missing      int   // versions of the peer's that should have been here, and are again
+	Rounds       int   // comparisons
+	Held         *Held // removals that the brake holds back
+	Pushes       int   // live pushes sent
+	PastSent     int   // versions of retained history sent
+	PastReceived int   // and taken in
+	InSync       bool
+	Root         [32]byte // proven equal if InSync
+	Err          error    // why the namespace was refused or does not agree
 }
 
 // Report is what a session did.
@@ -38,6 +40,8 @@ type Report struct {
 	Frames     map[string]Traffic // by frame type
 	BytesOut   int64
 	BytesIn    int64
+	BlocksOut  int // blocks of large values sent
+	BlocksIn   int // and received
 	Turns      int // times an answer arrived to what we had sent: round trips
 }
 

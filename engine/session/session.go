@@ -59,6 +59,7 @@ type Config struct {
 	Initiator  bool
 	Namespaces []string // of the initiator; nil = all, and those the peer has besides
 	Live       bool     // go on pushing after the reconcile
+	History    bool     // ask for retained history afterwards
 	Salt       [8]byte  // random
 	Zstd       *wire.Zstd
 }
@@ -86,6 +87,7 @@ type Session struct {
 	heard    bool // something arrived since we last sent: the next send is a turn
 	own      [8]byte
 	salts    uint64 // made of own
+	after    extra  // what follows the reconcile
 }
 
 // New returns a session that has not started.
@@ -93,6 +95,7 @@ func New(cfg Config, host Host) *Session {
 	return &Session{
 		cfg: cfg, sizes: defaultSizes(), host: host, enc: wire.NewEncoder(cfg.Zstd), dec: wire.NewDecoder(cfg.Zstd),
 		credit: window, report: Report{Frames: map[string]Traffic{}}, own: cfg.Salt,
+		after: extra{absent: map[[32]byte]bool{}},
 	}
 }
 
@@ -113,7 +116,11 @@ func (s *Session) Start() error {
 			return err
 		}
 	}
-	hello := wire.Hello{MinProto: MinProto, MaxProto: MaxProto, Salt: s.cfg.Salt}
+	caps, err := s.caps()
+	if err != nil {
+		return err
+	}
+	hello := wire.Hello{MinProto: MinProto, MaxProto: MaxProto, Caps: caps, Salt: s.cfg.Salt}
 	for _, name := range names {
 		sp, err := s.addSpace(name)
 		if err != nil {
@@ -217,6 +224,16 @@ func (s *Session) receive(f wire.Frame) error {
 		return s.onOffer(f.Payload)
 	case wire.TypeFix:
 		return s.onFix(f.Payload)
+	case wire.TypeWant:
+		return s.onWant(f.Payload)
+	case wire.TypeBlock:
+		return s.onBlock(f.Payload)
+	case wire.TypePast:
+		return s.onPast(f.Payload)
+	case wire.TypeHistory:
+		return s.onHistory(f.Payload)
+	case wire.TypePastAt:
+		return s.onPastAt(f.Payload)
 	case wire.TypeCredit:
 		return s.onCredit(f.Payload)
 	case wire.TypeBye:
@@ -284,7 +301,12 @@ func (s *Session) onHello(payload []byte) error {
 	}
 	s.welcomed = true
 	s.cfg.Salt = m.Salt
-	w := wire.Welcome{Proto: min(m.MaxProto, MaxProto)}
+	s.setPeer(m.Caps)
+	caps, err := s.caps()
+	if err != nil {
+		return err
+	}
+	w := wire.Welcome{Proto: min(m.MaxProto, MaxProto), Caps: caps}
 	s.proto = w.Proto
 	var open []*space
 	for _, e := range m.Entries {
@@ -335,6 +357,7 @@ func (s *Session) onWelcome(payload []byte) error {
 		return fmt.Errorf("WELCOME with %d verdicts on %d namespaces: %w", len(m.Verdicts), len(s.spaces), errs.ErrInvalid)
 	}
 	s.welcomed, s.proto = true, m.Proto
+	s.setPeer(m.Caps)
 	for i, v := range m.Verdicts {
 		if err := s.spaces[i].verdict(v); err != nil {
 			return err
@@ -422,7 +445,7 @@ func (s *Session) pump() (more bool, err error) {
 			return did, err
 		}
 	}
-	return false, nil
+	return s.pumpExtra()
 }
 
 // Ping queues a frame that means nothing but that this side is alive.
@@ -449,5 +472,6 @@ func (s *Session) Reconciled() bool {
 func (s *Session) Close() {
 	for _, sp := range s.spaces {
 		sp.stop()
+		sp.stopPast()
 	}
 }

@@ -60,7 +60,15 @@ type space struct {
 	repair       *repair
 	rounds       int
 	journal      [16]byte // the peer's, zero until its STATE arrived
-	checked      bool     // the peer's state has been compared
+
+	// History: see extra.go.
+	past      *past // being sent
+	pastAsked bool  // by the peer
+	pastHeld  []*crdt.Version
+	pastBytes int64
+	pastDone  bool // all that we asked for is here
+
+	checked bool // the peer's state has been compared
 }
 
 // stream is a snapshot being sent.
@@ -308,7 +316,7 @@ func (sp *space) pumpStream() (bool, error) {
 				return true, sp.finishStream()
 			}
 		}
-		if !s.enc.Add(v) {
+		if !s.encode(v) {
 			st.held = v
 			break
 		}
@@ -363,96 +371,6 @@ func (sp *space) endReconcile() error {
 		return nil
 	}
 	return sp.sendCheck()
-}
-
-// sendCheck states what we have.
-func (sp *space) sendCheck() error {
-	sp.phase = checking
-	err := sp.withSnapshot(func(snap Snapshot) error {
-		root, err := sp.rootOf(snap)
-		sp.mine = &wire.Check{NS: sp.index, Root: root, Clock: clockDigest(snap.Clock(), snap.Gone()), Behind: sp.behind && sp.report.Held == nil}
-		if root == [32]byte{} && err == nil {
-			_, e := snap.LenientTree()
-			sp.mine.Broken = e != nil || snap.Err() != nil
-		}
-		sp.s.send(wire.TypeCheck, sp.mine.Append(nil))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return sp.settle()
-}
-
-// onCheck takes in what the peer has after a reconcile or comparison. The peer
-// has our DONE then, and we have had its own: both streams are complete.
-func (s *Session) onCheck(payload []byte) error {
-	m, err := wire.DecodeCheck(payload)
-	if err != nil {
-		return err
-	}
-	sp, err := s.space(m.NS)
-	if err != nil {
-		return err
-	}
-	if sp.phase != checking || sp.theirs != nil {
-		return fmt.Errorf("CHECK of %q out of turn: %w", sp.name, errs.ErrInvalid)
-	}
-	sp.theirs = &m
-	return sp.settle()
-}
-
-// settle decides, once both sides have stated what they have, whether that is
-// enough. Both come to the same answer, since both look at the same two
-// statements: a comparison is due where a clock was not to be adopted without
-// one, and where equal clocks have unequal roots, which is damage.
-func (sp *space) settle() error {
-	if sp.mine == nil || sp.theirs == nil {
-		return nil
-	}
-	mine, theirs := sp.mine, sp.theirs
-	sp.mine, sp.theirs = nil, nil
-	if theirs.Behind {
-		sp.has = sp.has.Minus(sp.given) // it did not adopt that
-	}
-	due := mine.Behind || theirs.Behind || mine.Clock == theirs.Clock && mine.Root != theirs.Root
-	broken := mine.Root == [32]byte{} || theirs.Root == [32]byte{} // it stays broken, if one walk did not heal it
-	if mine.Broken || theirs.Broken {
-		due = false
-	}
-	if due && sp.rounds < maxRounds && !(broken && sp.rounds > 0) {
-		return sp.startRepair()
-	}
-	sp.phase, sp.notified, sp.checked = live, true, true
-	return sp.compare(*theirs)
-}
-
-// compare tells whether both sides agree now: equal clocks and roots prove it,
-// unequal roots at equal clocks are damage that no comparison could heal.
-func (sp *space) compare(m wire.Check) error {
-	var clock, gone crdt.Clock
-	err := sp.withSnapshot(func(snap Snapshot) error {
-		clock, gone = snap.Clock(), snap.Gone()
-		root, err := sp.rootOf(snap)
-		if err != nil || root == [32]byte{} {
-			return err
-		}
-		sameClock := m.Clock == clockDigest(clock, gone)
-		sp.report.Root = root
-		sp.report.InSync = sameClock && m.Root == root
-		switch {
-		case sp.report.Held != nil:
-			sp.report.Err = sp.report.Held
-		case sameClock && m.Root != root:
-			sp.report.Err = fmt.Errorf("equal clocks with unequal roots: %w", errs.ErrCorrupt)
-		}
-		return nil
-	})
-	if err == nil && sp.report.InSync {
-		sp.report.Err = nil
-		err = sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root, clock, gone)
-	}
-	return err
 }
 
 // onBatch gathers versions; a reconcile applies them in bounded transactions,
@@ -534,6 +452,7 @@ func (sp *space) apply(adopt *Adoption) error {
 	for _, v := range sp.pending {
 		sp.has.Add(v.Dot)
 	}
+	sp.s.lacking(sp.pending)
 	sp.report.Received += len(sp.pending)
 	sp.report.Applied.Add(sum)
 	sp.pending, sp.held = nil, weight{}

@@ -156,7 +156,7 @@ func TestBadMessages(t *testing.T) {
 		"path not packed":  stepOf([]byte{0xA8, 3, 0, 1, 0x77}, make([]byte, 8)),
 		"end at half byte": stepOf([]byte{0xB8, 3, 0, 1, 0x70}, make([]byte, 12)),
 		"inline nothing":   stepOf(tile(0x40, 3, 2, 0, 0)),
-		"inline no slot":   stepOf(tile(0x40, 3, 2, 4, 0)),
+		"inline no slot":   stepOf(tile(0x40, 3, 2, 4, 0), tile(0, 3, 2)),
 		"inline leaves":    stepOf(tile(0x40, 3, 2, 1, 0), []byte{1, 0, 0, 0, 0}),
 		"inline too much":  stepOf(nested, tile(0, 3, 2)),
 		"many in few":      stepOf(tile(0x40, 3, 2, 1, 0), tile(0x08, 3, 2)),

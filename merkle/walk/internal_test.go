@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"bzzz/merkle"
@@ -126,6 +127,37 @@ func expandsWhatIsEqual(t *testing.T, short bool) {
 	}
 	if !errors.Is(err, ErrInvalid) || honest.hollow != maxHollow+1 {
 		t.Errorf("short %v: %v after %d expansions of equal regions", short, err, honest.hollow)
+	}
+}
+
+// TestForms: what may follow what.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	expansions := []expansion{
+		{cuts: []uint64{1}},
+		{cuts: []uint64{1}, short: true},
+		{tile: true, depth: 3},
+		{tile: true, depth: 4},
+		{tile: true, depth: 4, many: true},
+	}
+	for f, want := range []string{
+		anyForm:     "leaves tile tile many",
+		innerForm:   "leaves short tile tile many",
+		afterTile:   "leaves tile",
+		afterLeaves: "many",
+		afterShort:  "tile tile many",
+		afterPart:   "leaves",
+	} {
+		e := entry{node: merkle.Node{Depth: 4}, form: form(f)}
+		var got []string
+		for i, name := range []string{"leaves", "short", "tile", "tile", "many"} {
+			if e.takes(&expansions[i]) {
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("form %d takes %q, want %q", f, got, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package walk
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"bzzz/merkle"
 )
@@ -65,16 +66,13 @@ func (w *Walk) push(s *stack, e entry) {
 }
 
 // turn reverses the entries pushed since there were from, so that they come off
-// in the order in which they arose, and checks the bound.
+// in the order in which they arose, and checks the bound. Between the stacks
+// their numbers stay in order, since a message pushes on one of them only.
 func (w *Walk) turn(s *stack, from int) error {
 	if w.mine.weight+w.theirs.weight > maxPending {
 		return fmt.Errorf("%w: regions of weight %d are pending", ErrTooLarge, w.mine.weight+w.theirs.weight)
 	}
-	fresh := s.entries[from:]
-	for i, j := 0, len(fresh)-1; i < j; i, j = i+1, j-1 {
-		fresh[i], fresh[j] = fresh[j], fresh[i]
-		fresh[i].seq, fresh[j].seq = fresh[j].seq, fresh[i].seq
-	}
+	slices.Reverse(s.entries[from:])
 	return nil
 }
 

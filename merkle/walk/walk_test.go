@@ -344,6 +344,24 @@ func TestForks(t *testing.T) {
 	}
 }
 
+// TestOneMoreEverywhere: one side has a key more in every small region, which
+// looks clustered. Where its first byte is that of another key SHORT does not
+// show it; that is no lie.
+func TestOneMoreEverywhere(t *testing.T) {
+	t.Parallel()
+	a, b := map[string]uint64{}, map[string]uint64{}
+	for i := range 20_000 {
+		k := ucxl(i)
+		a[k], b[k] = 1, 1
+		if i%10 == 0 {
+			b[k+"+"] = 1
+		}
+	}
+	x, y := indexOf(t, setOf(a)), indexOf(t, setOf(b))
+	check(t, x, y, walk.Config{})
+	check(t, y, x, walk.Config{})
+}
+
 // TestChains: trees as deep as they get, a tile for every key.
 func TestChains(t *testing.T) {
 	t.Parallel()

@@ -110,10 +110,11 @@ type Store struct {
 	opt  Options
 	now  atomic.Pointer[mapped] // Compact replaces it
 
-	// writer is held by the one Update, and by Compact while it changes files,
+	// writer is filled by the one Update, and by Compact while it changes files,
 	// so that no Update commits to a file that has lost its name.
-	writer     sync.Mutex
-	compacting sync.Mutex // held by Compact, and by Close when it begins
+	writer     chan struct{}
+	patience   time.Duration // of Compact with an Update
+	compacting sync.Mutex    // held by Compact, and by Close when it begins
 	ending     atomic.Bool
 	retired    retired
 
@@ -146,7 +147,7 @@ func Open(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, errs.Wrap("bolt.Open", path, err)
 	}
-	s := &Store{path: path, opt: opt}
+	s := &Store{path: path, opt: opt, writer: make(chan struct{}, 1), patience: writerPatience}
 	s.now.Store(m)
 	return s, nil
 }
@@ -165,8 +166,8 @@ func (s *Store) View(fn func(store.Tx) error) (err error) {
 
 // Update implements store.KV. A commit writes each changed page once.
 func (s *Store) Update(fn func(store.Tx) error) (err error) {
-	s.writer.Lock()
-	defer s.writer.Unlock()
+	s.writer <- struct{}{}
+	defer func() { <-s.writer }()
 	old := debug.SetPanicOnFault(true)
 	t, err := s.begin(true)
 	if err != nil {

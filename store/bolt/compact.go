@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -25,6 +27,10 @@ const (
 	// catchUpBytes of changes are few enough to make writers wait for: a few
 	// tens of milliseconds.
 	catchUpBytes = 1 << 20
+	// writerPatience is how long Compact waits for an Update to end. One that
+	// has to grow the file beyond its mapping waits for all readers, Compact's
+	// own snapshot among them: one of the two has to give way.
+	writerPatience = 10 * time.Second
 )
 
 // Compact copies the store at src, which nobody may have open for writing,
@@ -55,15 +61,19 @@ func compact(src, dst string) (err error) {
 // Compact implements store.Compacter. The copy is made beside the file, so that
 // much room must be free. It is compared with the original byte by byte, then
 // brought up to date in rounds by the pages that were written meanwhile; only
-// for the last, short round and the change of files does an Update wait. Views
-// and snapshots of the old file stay valid and keep its room until they end.
+// for the last, short round and the change of files does an Update wait. A file
+// above half of Options.InitialMmap is copied while Updates wait, because one
+// that outgrew the mapping would wait for the copy, and every reader with it.
+// Views and snapshots of the old file stay valid and keep its room until they
+// end.
 //
 // The copy is durable before it takes the file's name, so a crash leaves one
 // whole store under that name, with all that was committed, and at worst a
 // temporary file, which the next Compact removes. ErrReadOnly, ErrUnsupported
 // on Windows (an open file cannot be replaced there), ErrClosed if the store is
-// closed meanwhile, ctx's error: the store is as it was. If the name of the new
-// file cannot be made durable the store is poisoned.
+// closed meanwhile, ErrUnavailable if an Update holds it for 10 s, ctx's error:
+// the store is as it was. If the name of the new file cannot be made durable
+// the store is poisoned.
 func (s *Store) Compact(ctx context.Context, progress func(bytes int64)) (before, after int64, err error) {
 	before, after, err = s.compact(ctx, progress)
 	return before, after, errs.Wrap("bolt.Compact", s.path, err)
@@ -80,14 +90,24 @@ func (s *Store) compact(ctx context.Context, progress func(int64)) (before, afte
 	case runtime.GOOS == "windows" || runtime.GOOS == "plan9":
 		return 0, 0, fmt.Errorf("%w: an open file cannot be replaced on %s", store.ErrUnsupported, runtime.GOOS)
 	}
-	if before, _, err = s.Size(); err != nil {
+	before, free, err := s.Size()
+	if err != nil {
 		return 0, 0, err
 	}
-	if err := removeTemps(s.path); err != nil { // this store is locked: they are a crash's
+	path, err := filepath.EvalSymlinks(s.path) // a link stays one
+	if err != nil {
 		return 0, 0, err
 	}
-	c := &compaction{s: s, ctx: ctx, progress: progress}
+	if err := removeTemps(path); err != nil { // this store is locked: they are a crash's
+		return 0, 0, err
+	}
+	c := &compaction{s: s, path: path, ctx: ctx, progress: progress}
 	defer c.end()
+	if used := before - free; used > s.opt.InitialMmap/2 {
+		if err := c.lockWriter(); err != nil {
+			return 0, 0, err
+		}
+	}
 	if err := c.copy(); err != nil {
 		return 0, 0, err
 	}
@@ -101,11 +121,13 @@ func (s *Store) compact(ctx context.Context, progress func(int64)) (before, afte
 // compaction is one run of Compact.
 type compaction struct {
 	s        *Store
+	path     string // of the file
 	ctx      context.Context
 	progress func(int64)
 	temp     string // the copy's name, "" once it has the store's
 	to       *Store // the copy, nil once it is closed
 	seen     *tx    // the state that the copy has
+	alone    bool   // Updates wait
 }
 
 // stop returns why to go no further.
@@ -116,8 +138,34 @@ func (c *compaction) stop() error {
 	return c.ctx.Err()
 }
 
-// end releases what is left after an error.
+// lockWriter makes Updates wait until the compaction ends.
+func (c *compaction) lockWriter() error {
+	if c.alone {
+		return nil
+	}
+	late := time.NewTimer(c.s.patience)
+	defer late.Stop()
+	select {
+	case c.s.writer <- struct{}{}:
+		c.alone = true
+		return c.stop()
+	case <-c.ctx.Done():
+		return c.ctx.Err()
+	case <-late.C:
+		return fmt.Errorf("an Update did not end within %v, perhaps because the file outgrows its mapping: %w", c.s.patience, errs.ErrUnavailable)
+	}
+}
+
+func (c *compaction) unlockWriter() {
+	if c.alone {
+		c.alone = false
+		<-c.s.writer
+	}
+}
+
+// end releases what is left, most of it only after an error.
 func (c *compaction) end() {
+	c.unlockWriter()
 	if c.seen != nil {
 		c.seen.Release()
 	}
@@ -131,7 +179,7 @@ func (c *compaction) end() {
 
 // copy makes the copy and brings it near the present.
 func (c *compaction) copy() (err error) {
-	if c.temp, err = newTemp(c.s.path); err != nil {
+	if c.temp, err = newTemp(c.path); err != nil {
 		return err
 	}
 	if c.to, err = Open(c.temp, &Options{Durability: None}); err != nil {
@@ -160,6 +208,9 @@ func (c *compaction) copy() (err error) {
 		return err
 	}
 	for range catchUpRounds {
+		if c.alone {
+			return nil // nothing has changed, nor will it
+		}
 		// What is on the medium already need not be flushed while writers wait.
 		if err := ofCopy(c.to.Sync()); err != nil {
 			return err
@@ -174,10 +225,16 @@ func (c *compaction) copy() (err error) {
 // catchUp applies to the copy what was committed since the state it has, and
 // returns how many bytes that was.
 func (c *compaction) catchUp() (int64, error) {
-	if err := c.stop(); err != nil {
+	// While an Update runs, beginning a second snapshot beside the one that is
+	// held could wait for ever: see writerPatience.
+	wasAlone := c.alone
+	if err := c.lockWriter(); err != nil {
 		return 0, err
 	}
 	next, err := c.s.snapshot()
+	if !wasAlone {
+		c.unlockWriter()
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -221,8 +278,10 @@ func (c *compaction) compare() error {
 
 // swap makes the copy the store's file.
 func (c *compaction) swap() error {
-	c.s.writer.Lock()
-	defer c.s.writer.Unlock()
+	if err := c.lockWriter(); err != nil {
+		return err
+	}
+	defer c.unlockWriter()
 	if _, err := c.catchUp(); err != nil {
 		return err
 	}
@@ -243,7 +302,10 @@ func (c *compaction) swap() error {
 	if p := old.poison.Load(); p != nil { // by a flush: what was copied may not be what is there
 		return errors.Join(*p, fresh.close(false))
 	}
-	if err := os.Rename(c.temp, c.s.path); err != nil {
+	if err := sameAccess(c.temp, old.file); err != nil {
+		return errors.Join(err, fresh.close(false))
+	}
+	if err := os.Rename(c.temp, c.path); err != nil {
 		return errors.Join(err, fresh.close(false))
 	}
 	c.temp = ""
@@ -251,12 +313,21 @@ func (c *compaction) swap() error {
 	c.seen.Release()
 	c.seen = nil
 	c.s.retired.add(old)
-	if err := syncDirs(c.s.path); err != nil {
+	if err := syncDirs(c.path); err != nil {
 		// A loss of power could bring the old file back, without what is
 		// committed from here on.
 		return fresh.poisonWith(err)
 	}
 	return nil
+}
+
+// sameAccess gives the file at path the mode and the owner of f.
+func sameAccess(path string, f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return errors.Join(sameOwner(path, info), os.Chmod(path, info.Mode().Perm()))
 }
 
 // raiseID adds to the transaction IDs in the meta pages of a closed file, so

@@ -34,9 +34,9 @@ type CopyOptions struct {
 }
 
 // Copy writes what from sees into a new store at path, dense and without free
-// pages. The copy gets its name only when it is complete and durable; until
-// then, and after any error, there is nothing at path that was not there
-// before. Transaction IDs go on from that of from. Memory: about 50 MB.
+// pages. The copy gets its name only when it is complete and durable; after an
+// error there is nothing new at path, except where only making the name durable
+// failed. Transaction IDs go on from that of from. Memory: about 50 MB.
 // Errors: ErrExists if there is something at path, or something named Keep;
 // ErrCorrupt if from met damage; ctx's; those of the options' functions; those
 // of the file system.
@@ -65,9 +65,11 @@ func copyTo(ctx context.Context, path string, from store.Tx, opt CopyOptions) er
 		return errors.Join(err, os.Remove(temp))
 	}
 	if opt.Keep != "" {
-		return exchange(temp, path, opt.Keep)
+		err = exchange(temp, path, opt.Keep)
+	} else {
+		err = publish(temp, path)
 	}
-	if err = publish(temp, path); errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("%w: %s", store.ErrExists, path)
 	}
 	return err

@@ -2,14 +2,18 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"bzzz/internal/errs"
 	"bzzz/store"
 )
 
@@ -185,5 +189,107 @@ func TestChangesAreFew(t *testing.T) {
 	}
 	if looked == 0 || looked > 500 {
 		t.Errorf("%d of 50,000 entries were looked at", looked)
+	}
+}
+
+// A store without spare mapping is compacted while Updates wait, and does not
+// lock up.
+func TestCompactWithoutSpareMapping(t *testing.T) {
+	t.Parallel()
+	s, err := Open(filepath.Join(t.TempDir(), "s.db"), &Options{Durability: None, InitialMmap: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	grow := func(n int) error {
+		return s.Update(func(tx store.Tx) error {
+			b := tx.Bucket("b")
+			if b == nil {
+				var err error
+				if b, err = tx.CreateBucket("b", store.Ordered); err != nil {
+					return err
+				}
+			}
+			return b.Put(fmt.Appendf(nil, "%d", n), make([]byte, 100_000))
+		})
+	}
+	if err := grow(0); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		for n := range 100 {
+			if err := grow(n); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	for range 5 {
+		if _, _, err := s.Compact(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.View(func(tx store.Tx) error {
+		for n := range 100 {
+			if len(tx.Bucket("b").Get(fmt.Appendf(nil, "%d", n))) != 100_000 {
+				t.Errorf("value %d is lost", n)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An Update that outgrows the mapping during the copy waits for Compact's
+// snapshot; Compact gives way.
+func TestCompactGivesWay(t *testing.T) {
+	t.Parallel()
+	const mapping = 8 << 20
+	s, err := Open(filepath.Join(t.TempDir(), "s.db"), &Options{Durability: None, InitialMmap: mapping})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.patience = time.Millisecond
+	put := func(size int) error {
+		return s.Update(func(tx store.Tx) error {
+			b := tx.Bucket("b")
+			if b == nil {
+				var err error
+				if b, err = tx.CreateBucket("b", store.Ordered); err != nil {
+					return err
+				}
+			}
+			return b.Put([]byte("k"), make([]byte, size))
+		})
+	}
+	if err := put(1000); err != nil {
+		t.Fatal(err)
+	}
+	grown := make(chan error, 1)
+	_, _, err = s.Compact(context.Background(), func(int64) {
+		go func() { grown <- put(4 * mapping) }()
+		for len(s.writer) == 0 { // until it has begun; only Compact's end lets it end
+			runtime.Gosched()
+		}
+	})
+	if !errors.Is(err, errs.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	if err := <-grown; err != nil {
+		t.Error(err)
+	}
+	s.patience = time.Minute
+	if _, _, err := s.Compact(context.Background(), nil); err != nil {
+		t.Error(err)
+	}
+	if err := put(10); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ package bolt
 import (
 	"errors"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,4 +41,21 @@ func lock(f *os.File, readOnly bool, timeout time.Duration) (held bool, err erro
 // would keep the lock alive.
 func release(f *os.File) error {
 	return errors.Join(os.NewSyscallError("flock", unix.Flock(int(f.Fd()), unix.LOCK_UN)), f.Close())
+}
+
+// sameOwner gives the file at path the owner and group of another, so that who
+// compacts a store of somebody else (root) does not take it from him.
+func sameOwner(path string, like os.FileInfo) error {
+	want, ok := like.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if have, ok := info.Sys().(*syscall.Stat_t); ok && have.Uid == want.Uid && have.Gid == want.Gid {
+		return nil
+	}
+	return os.Chown(path, int(want.Uid), int(want.Gid))
 }

@@ -26,6 +26,10 @@
 //	15 WALK     Part            a message of the walk of the tree
 //	16 OFFER    Offer           live versions that the other side may lack
 //	17 FIX      Fix             which of them are wanted, and which are dead
+//	18 WANT     Want            asks for blocks of large values
+//	19 BLOCK    Block           one of them
+//	20 PAST     Past            asks for retained history
+//	21 PASTAT   Past            how far HISTORY has come
 //	64 PING     -               the sender is alive; empty
 //
 // Numbers are unsigned varints (LEB128) in their shortest form, fixed-size

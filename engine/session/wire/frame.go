@@ -46,6 +46,10 @@ const (
 	TypeWalk    Type = 15
 	TypeOffer   Type = 16
 	TypeFix     Type = 17
+	TypeWant    Type = 18
+	TypeBlock   Type = 19
+	TypePast    Type = 20
+	TypePastAt  Type = 21
 
 	FirstOptional Type = 64
 	TypePing      Type = 64 // empty: the sender is alive
@@ -53,7 +57,7 @@ const (
 
 // typeNames is indexed by Type.
 var typeNames = [...]string{
-	"", "HELLO", "WELCOME", "STATE", "BATCH", "DONE", "CHECK", "CREDIT", "BYE", "OPEN", "BUNDLE", "HISTORY", "REPAIR", "CELLS", "MORE", "WALK", "OFFER", "FIX",
+	"", "HELLO", "WELCOME", "STATE", "BATCH", "DONE", "CHECK", "CREDIT", "BYE", "OPEN", "BUNDLE", "HISTORY", "REPAIR", "CELLS", "MORE", "WALK", "OFFER", "FIX", "WANT", "BLOCK", "PAST", "PASTAT",
 }
 
 // String returns the type's name, "type(n)" for one this build does not know.
@@ -78,7 +82,7 @@ func (t Type) Optional() bool { return t >= FirstOptional }
 // versions or clocks, else MaxControl.
 func (t Type) Cap() int {
 	switch t {
-	case TypeState, TypeBatch, TypeDone, TypeBundle, TypeHistory, TypeOffer, TypeFix:
+	case TypeState, TypeBatch, TypeDone, TypeBundle, TypeHistory, TypeOffer, TypeFix, TypeBlock:
 		return MaxData
 	}
 	return MaxControl

@@ -67,6 +67,15 @@ func recode(typ Type, p []byte, z *Zstd, d *Decoder) ([]byte, error) {
 	case TypeFix:
 		m, err := DecodeFix(p, z)
 		return m.Append(nil, z), err
+	case TypeWant:
+		m, err := DecodeWant(p)
+		return m.Append(nil), err
+	case TypeBlock:
+		m, err := DecodeBlock(p)
+		return m.Append(nil), err
+	case TypePast, TypePastAt:
+		m, err := DecodePast(p)
+		return m.Append(nil), err
 	case TypeBatch, TypeHistory:
 		b, err := d.Decode(p)
 		if err != nil {
@@ -140,6 +149,10 @@ func samples(z *Zstd) map[string]sample {
 		"repair":  {TypeRepair, Repair{1, ModeSketch, hello.Salt, check.Root, 50_000, 24}.Append(nil)},
 		"cells":   {TypeCells, Part{1, []byte("cells")}.Append(nil)},
 		"more":    {TypeMore, More{1, 300}.Append(nil)},
+		"want":    {TypeWant, Want{[]Item{{true, 0, check.Root}, {false, 65536, check.Root}}}.Append(nil)},
+		"block":   {TypeBlock, Block{Item{false, 5, check.Root}, true, []byte("chunk")}.Append(nil)},
+		"past":    {TypePast, Past{1, 300, false}.Append(nil)},
+		"pastat":  {TypePastAt, Past{1, 300, true}.Append(nil)},
 		"walk":    {TypeWalk, Part{1, nil}.Append(nil)},
 		"offer":   {TypeOffer, Offer{1, sampleClock(2)}.Append(nil, z)},
 		"fix":     {TypeFix, Fix{1, sampleClock(1), sampleClock(2)}.Append(nil, z)},
@@ -150,7 +163,7 @@ func samples(z *Zstd) map[string]sample {
 // its frames begin.
 func sampleStream(z *Zstd) (stream []byte, bounds []int) {
 	all := samples(z)
-	for _, name := range []string{"bundle", "hello", "welcome", "open", "state", "batch", "done", "check", "credit", "repair", "cells", "more", "walk", "offer", "fix", "bye"} {
+	for _, name := range []string{"bundle", "hello", "welcome", "open", "state", "batch", "done", "check", "credit", "repair", "cells", "more", "walk", "offer", "fix", "want", "block", "past", "pastat", "bye"} {
 		bounds = append(bounds, len(stream))
 		stream = AppendFrame(stream, all[name].typ, all[name].payload)
 	}
@@ -361,6 +374,11 @@ func TestStrict(t *testing.T) {
 		{"repair: unknown mode", TypeRepair, cat(0, 4, zero[:40], 0, 0), errs.ErrInvalid},
 		{"repair: cut short", TypeRepair, cat(0, 1, zero[:40], 0), errs.ErrInvalid},
 		{"more: empty", TypeMore, nil, errs.ErrInvalid},
+		{"want: manifest with a size", TypeWant, cat(3, zero[:32]), errs.ErrInvalid},
+		{"want: cut short", TypeWant, cat(2, zero[:31]), errs.ErrInvalid},
+		{"block: neither here nor missing", TypeBlock, cat(2, zero[:32], 2), errs.ErrInvalid},
+		{"block: missing with data", TypeBlock, cat(2, zero[:32], 0, 1), errs.ErrInvalid},
+		{"past: empty", TypePast, nil, errs.ErrInvalid},
 		{"cells: empty", TypeCells, nil, errs.ErrInvalid},
 		{"offer: clock missing", TypeOffer, cat(0, 0), errs.ErrInvalid},
 		{"fix: one clock", TypeFix, cat(0, 0, 0), errs.ErrInvalid},

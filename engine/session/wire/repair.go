@@ -131,3 +131,30 @@ func DecodeFix(payload []byte, z *Zstd) (Fix, error) {
 	m := Fix{c.uvarint(), c.clock("wanted dots"), c.clock("dead dots")}
 	return m, c.end("fix")
 }
+
+// Past asks for retained superseded versions (PAST), behind a journal record of
+// the other side, or says up to which record those sent reach (PASTAT).
+//
+//	PAST, PASTAT = namespace number | record << 1 | last
+type Past struct {
+	NS, At uint64
+	Last   bool // of PASTAT: that is all; of PAST: nothing is asked for any more
+}
+
+// Append appends the payload.
+func (m Past) Append(dst []byte) []byte {
+	at := m.At << 1
+	if m.Last {
+		at |= 1
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(dst, m.NS), at)
+}
+
+// DecodePast reads what Append appended.
+func DecodePast(payload []byte) (Past, error) {
+	c := cursor{b: payload}
+	m := Past{NS: c.uvarint()}
+	at := c.uvarint()
+	m.At, m.Last = at>>1, at&1 != 0
+	return m, c.end("past")
+}
