@@ -26,7 +26,7 @@ func newBenchCmd(a *app) *cobra.Command {
   P3 batches of puts on a base      S3 check when nothing differs
   P4 verified gets and scans        S4 differences that clocks do not show
   P5 bytes on disk                  M1 root after changes, proofs
-  R1 memory and time to open a large store
+  R1 open a large store, memory     B1 large values
 
 Rates are taken in turns with raw bbolt doing the same two mutations on the same
 data in the same run; look at the ratios, since a rate alone says as much about

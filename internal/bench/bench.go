@@ -53,6 +53,7 @@ func Scenarios() []Scenario {
 		{"S3", "check when nothing differs", runS3},
 		{"S4", "differences that clocks do not show", runS4},
 		{"M1", "root after changes, proofs", runM1},
+		{"B1", "large values", runB1},
 	}
 }
 
@@ -81,6 +82,7 @@ type sizes struct {
 	changed   []int // M1
 	singles   int   // M1: times that one key is changed
 	proofs    int   // M1
+	blob      int   // B1: bytes
 }
 
 func sizesOf(s Scale) (sizes, error) {
@@ -91,7 +93,7 @@ func sizesOf(s Scale) (sizes, error) {
 			commits: 30, gets: 50_000, scan: 100_000, disk: 50_000, fresh: []int{50_000}, rtts: []int{0},
 			synced: 50_000, apart: 1000, resident: 100_000,
 			alike: []int{20_000, 50_000}, differing: []int{1, 10, 100, 1000, 10_000}, repeats: 3,
-			indexed: 100_000, changed: []int{1, 1000}, singles: 64, proofs: 1000,
+			indexed: 100_000, changed: []int{1, 1000}, singles: 64, proofs: 1000, blob: 32 << 20,
 		}, nil
 	case Full:
 		return sizes{
@@ -99,7 +101,7 @@ func sizesOf(s Scale) (sizes, error) {
 			commits: 200, gets: 500_000, scan: 100_000, disk: 1_000_000, fresh: []int{50_000, 1_000_000},
 			rtts: []int{0, 1, 20}, synced: 50_000, apart: 1000, resident: 1_000_000,
 			alike: []int{100_000, 1_000_000}, differing: []int{1, 10, 100, 1000, 10_000}, repeats: 5,
-			indexed: 1_000_000, changed: []int{1, 1000, 64 << 10}, singles: 512, proofs: 1000,
+			indexed: 1_000_000, changed: []int{1, 1000, 64 << 10}, singles: 512, proofs: 1000, blob: 256 << 20,
 		}, nil
 	}
 	return sizes{}, fmt.Errorf("unknown scale %q (known: small, full): %w", s, errs.ErrInvalid)
@@ -114,7 +116,7 @@ func Select(ids []string) ([]Scenario, error) {
 	}
 	for _, id := range ids {
 		if !slices.ContainsFunc(all, func(s Scenario) bool { return strings.EqualFold(s.ID, id) }) {
-			return nil, fmt.Errorf("unknown scenario %q (known: R1, P1 to P5, S1 to S4, M1): %w", id, errs.ErrInvalid)
+			return nil, fmt.Errorf("unknown scenario %q (known: R1, P1 to P5, S1 to S4, M1, B1): %w", id, errs.ErrInvalid)
 		}
 	}
 	return slices.DeleteFunc(all, func(s Scenario) bool {

@@ -17,7 +17,7 @@ func tiny() sizes {
 	return sizes{
 		puts: 20, writers: []int{2, 4}, each: 2, rounds: 2, base: 2000, batches: []int{10, 100}, commits: 2,
 		gets: 200, scan: 500, disk: 1000, fresh: []int{500}, rtts: []int{0, 1}, synced: 1000, apart: 20, resident: 2000,
-		alike: []int{500, 1000}, differing: []int{1, 20}, repeats: 2, indexed: 2000, changed: []int{1, 100}, singles: 3, proofs: 10,
+		alike: []int{500, 1000}, differing: []int{1, 20}, repeats: 2, indexed: 2000, changed: []int{1, 100}, singles: 3, proofs: 10, blob: 1 << 20,
 	}
 }
 
@@ -66,6 +66,7 @@ func TestEveryScenarioPrintsItsMetrics(t *testing.T) {
 		"S2": {"bytes", "round_trips", "messages", "sync_ms"},
 		"S3": {"bytes", "round_trips", "messages", "sync_ms"},
 		"S4": {"metadata_bytes", "round_trips", "messages", "sync_ms"},
+		"B1": {"mb_per_s", "ratio", "new_percent"},
 		"M1": {"proof_bytes", "mean_us"},
 		"R1": {"open_ms", "heap_bytes"},
 	} {

@@ -1,5 +1,5 @@
-// Package bench measures the engine: the scenarios P1 to P5, S1 to S4, M1 and
-// R1, as "bzzz bench" prints them.
+// Package bench measures the engine: the scenarios P1 to P5, S1 to S4, M1, B1
+// and R1, as "bzzz bench" prints them.
 //
 // A rate on a shared machine means little by itself. So every comparison is
 // made in one run, in turns, on the same keys and values: a round of the

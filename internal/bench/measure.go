@@ -187,6 +187,10 @@ func (e *env) recordAll(params Params, values ...value) error {
 // unitOf returns a metric's unit; metric names say it themselves.
 func unitOf(metric string) string {
 	switch {
+	case metric == "mb_per_s":
+		return "MB/s"
+	case strings.HasSuffix(metric, "_percent"):
+		return "%"
 	case strings.HasSuffix(metric, "_per_s"):
 		return "1/s"
 	case strings.HasPrefix(metric, "fsyncs"), metric == "round_trips", metric == "messages":

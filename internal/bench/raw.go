@@ -99,6 +99,13 @@ func (e *env) openLoaded(k keys) (*engine.DB, *raw, error) {
 	return db, bolt, bolt.load(k, e.size.base, loadBatch)
 }
 
+// openBolt makes a file of bbolt's with the options that the engine's store uses.
+func openBolt(path string) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMmap, PageSize: 4096,
+	})
+}
+
 // openRaw makes a bbolt file with the options that the engine's store uses.
 func (e *env) openRaw(size recordSize, k keys) (*raw, error) {
 	if size.head < 8 || size.journal < valueLen {
@@ -109,10 +116,7 @@ func (e *env) openRaw(size recordSize, k keys) (*raw, error) {
 		r.fill = 0.95 // as the engine's store finds out by itself
 	}
 	var err error
-	r.db, err = bbolt.Open(e.path("raw"), 0o600, &bbolt.Options{
-		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, InitialMmapSize: initialMmap, PageSize: 4096,
-	})
-	if err != nil {
+	if r.db, err = openBolt(e.path("raw")); err != nil {
 		return nil, err
 	}
 	e.later(r.db.Close)
