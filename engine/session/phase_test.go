@@ -82,6 +82,7 @@ func frames(z *wire.Zstd) map[string]wire.Frame {
 		"DONE 2":    {Type: wire.TypeDone, Payload: done(2)},
 		"CHECK":     {Type: wire.TypeCheck, Payload: wire.Check{}.Append(nil)},
 		"CREDIT":    {Type: wire.TypeCredit, Payload: wire.Credit{}.Append(nil)},
+		"FIX rest":  {Type: wire.TypeFix, Payload: wire.Fix{Want: crdt.NewClock(), Rest: true}.Append(nil, z)},
 		"OPEN":      {Type: wire.TypeOpen, Payload: wire.Open{Entries: []wire.Entry{{Namespace: "new"}}}.Append(nil)},
 		"BUNDLE":    {Type: wire.TypeBundle, Payload: bundle.Append(nil, z)},
 		"HISTORY":   {Type: wire.TypeHistory, Payload: batch(0)},

@@ -484,7 +484,11 @@ func (sp *space) sendFix(theirs crdt.Clock, known bool) error {
 		sp.report.Missing += int(seen.Count())
 	}
 	r.fixed = true
-	sp.s.send(wire.TypeFix, wire.Fix{NS: sp.index, Want: want, Dead: dead}.Append(nil, sp.s.cfg.Zstd))
+	m := wire.Fix{NS: sp.index, Want: want, Dead: dead}
+	if answer := r.mode != wire.ModeSketch || !sp.s.cfg.Initiator; answer && !dead.IsEmpty() && theirs.Minus(want).Equal(dead) {
+		m.Dead, m.Rest = crdt.NewClock(), true
+	}
+	sp.s.send(wire.TypeFix, m.Append(nil, sp.s.cfg.Zstd))
 	return sp.startStream()
 }
 
@@ -498,7 +502,7 @@ func (s *Session) onFix(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if sp.phase == live && m.Dead.IsEmpty() {
+	if sp.phase == live && m.Dead.IsEmpty() && !m.Rest {
 		sp.asked.Merge(m.Want) // damage was found there, or is feared
 		return nil
 	}
@@ -506,6 +510,12 @@ func (s *Session) onFix(payload []byte) error {
 		return fmt.Errorf("FIX of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
 	r := sp.repair
+	if m.Rest {
+		m.Dead = r.offer.Minus(m.Want)
+		if !r.offered || m.Dead.IsEmpty() {
+			return fmt.Errorf("FIX of %q answers no OFFER: %w", sp.name, errs.ErrInvalid)
+		}
+	}
 	r.gotFix = true
 	r.want.Merge(m.Want)
 	if !m.Dead.IsEmpty() {

@@ -2,12 +2,14 @@ package session
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 	"bzzz/engine/session/wire"
+	"bzzz/internal/errs"
 	"bzzz/store"
 )
 
@@ -72,6 +74,61 @@ func TestClaims(t *testing.T) {
 			})
 			if a.agreed == 0 || b.agreed == 0 {
 				t.Error("no proof of agreement was noted")
+			}
+		})
+	}
+}
+
+// A FIX may say "the rest" only in answer to an OFFER of which something rests.
+func TestFixOfTheRest(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		forge   bool // the frame of the side named is replaced
+		fromA   bool
+		wantAll bool // and wants all that is offered
+	}{{name: "honest"}, {name: "nothing rests", forge: true, wantAll: true}, {name: "nothing was offered", forge: true, fromA: true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := pair(t, 60)
+			b.forget("ns", "key 00050", "key 00051")
+			l := newLink(a, b, Config{})
+			defer l.close()
+			offered := crdt.NewClock()
+			rests := 0
+			l.deliver = func(fromA bool, _ int, f wire.Frame) []wire.Frame {
+				if f.Type == wire.TypeOffer {
+					m, err := wire.DecodeOffer(f.Payload, a.w.zstd)
+					must(err)
+					offered = m.Dots
+				}
+				if f.Type == wire.TypeFix {
+					m, err := wire.DecodeFix(f.Payload, a.w.zstd)
+					must(err)
+					if m.Rest {
+						rests++
+					}
+					if c.forge && fromA == c.fromA {
+						m.Rest = true
+						if c.wantAll {
+							m.Want = offered
+						}
+						f.Payload = m.Append(nil, a.w.zstd)
+					}
+				}
+				return []wire.Frame{f}
+			}
+			err := l.start()
+			left := uint64(0)
+			a.view("ns", func(v *replica.View) { left = v.Counts().Keys })
+			if c.forge {
+				if !errors.Is(err, errs.ErrInvalid) || left != 61 {
+					t.Fatalf("got %v and %d keys, want it refused and 61", err, left)
+				}
+				return
+			}
+			if err != nil || rests != 1 || left != 59 {
+				t.Fatalf("got %v, %d times the rest and %d keys, want once and 59", err, rests, left)
 			}
 		})
 	}

@@ -155,7 +155,8 @@ func samples(z *Zstd) map[string]sample {
 		"pastat":  {TypePastAt, Past{1, 300, true}.Append(nil)},
 		"walk":    {TypeWalk, Part{1, nil}.Append(nil)},
 		"offer":   {TypeOffer, Offer{1, sampleClock(2)}.Append(nil, z)},
-		"fix":     {TypeFix, Fix{1, sampleClock(1), sampleClock(2)}.Append(nil, z)},
+		"fix":     {TypeFix, Fix{1, sampleClock(1), sampleClock(2), false}.Append(nil, z)},
+		"fixrest": {TypeFix, Fix{1, sampleClock(1), crdt.NewClock(), true}.Append(nil, z)},
 	}
 }
 
@@ -381,6 +382,7 @@ func TestStrict(t *testing.T) {
 		{"past: empty", TypePast, nil, errs.ErrInvalid},
 		{"cells: empty", TypeCells, nil, errs.ErrInvalid},
 		{"offer: clock missing", TypeOffer, cat(0, 0), errs.ErrInvalid},
+		{"fix: the rest and a clock", TypeFix, cat(0, 1, 0, 0), errs.ErrInvalid},
 		{"fix: one clock", TypeFix, cat(0, 0, 0), errs.ErrInvalid},
 		{"credit: empty", TypeCredit, nil, errs.ErrInvalid},
 		{"bye: long", TypeBye, cat(0, bytes.Repeat([]byte("a"), 1025)), errs.ErrInvalid},

@@ -114,21 +114,35 @@ func DecodeOffer(payload []byte, z *Zstd) (Offer, error) {
 // Fix answers what the other side offered, or what cells showed of it: which of
 // its versions the sender wants, and which it knows to be dead (KERNEL K3).
 //
-//	FIX = packed(namespace number | want Clock | dead Clock)
+//	FIX = packed(namespace number << 1 | rest | want Clock | if not rest: dead Clock)
 type Fix struct {
-	NS         uint64
-	Want, Dead crdt.Clock
+	NS   uint64
+	Want crdt.Clock
+	Dead crdt.Clock // empty if Rest
+	Rest bool       // dead is all that was offered and is not wanted, and that is something
 }
 
 // Append appends the payload.
 func (m Fix) Append(dst []byte, z *Zstd) []byte {
-	return z.pack(dst, m.Dead.Append(m.Want.Append(binary.AppendUvarint(nil, m.NS))))
+	head := m.NS << 1
+	if m.Rest {
+		head |= 1
+	}
+	body := m.Want.Append(binary.AppendUvarint(nil, head))
+	if !m.Rest {
+		body = m.Dead.Append(body)
+	}
+	return z.pack(dst, body)
 }
 
 // DecodeFix reads what Append appended.
 func DecodeFix(payload []byte, z *Zstd) (Fix, error) {
 	c := z.unpacked(payload)
-	m := Fix{c.uvarint(), c.clock("wanted dots"), c.clock("dead dots")}
+	head := c.uvarint()
+	m := Fix{NS: head >> 1, Want: c.clock("wanted dots"), Dead: crdt.NewClock(), Rest: head&1 != 0}
+	if !m.Rest {
+		m.Dead = c.clock("dead dots")
+	}
 	return m, c.end("fix")
 }
 
