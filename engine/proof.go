@@ -63,7 +63,10 @@ func (ns *Namespace) prove(ctx context.Context, of func(proof.Source) (*proof.En
 // afterwards what had to be brought up to date.
 func (ns *Namespace) withTree(ctx context.Context, fn func(*replica.View, *replica.Tree) error) error {
 	err := ns.fullView(ctx, func(v *replica.View) error {
-		t, err := v.Tree()
+		ns.roots.mu.Lock()
+		recent := ns.roots.recent
+		ns.roots.mu.Unlock()
+		t, err := v.TreeAfter(recent)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ type rootCache struct {
 	arrival uint64
 	root    merkle.Digest
 	update  *replica.TreeUpdate // nil if none is due
+	recent  *replica.TreeUpdate // what stored tiles lack and need not have yet: some 1 MB at most
 
 	sketch *replica.Sketch // the newest that was asked for
 	due    bool            // it is worth storing
@@ -54,7 +55,7 @@ func (ns *Namespace) rootOf(v *replica.View) (merkle.Digest, error) {
 	if ns.roots.valid && ns.roots.arrival == v.Arrival() {
 		return ns.roots.root, nil
 	}
-	t, err := v.Tree()
+	t, err := v.TreeAfter(ns.roots.recent)
 	if err != nil {
 		return merkle.Digest{}, err
 	}
@@ -71,8 +72,12 @@ func (ns *Namespace) keepTree(v *replica.View, t *replica.Tree) {
 		return // of an older state
 	}
 	c.valid, c.arrival, c.root = true, v.Arrival(), t.Root()
-	if t.Behind() >= treeLag && !ns.db.opts.ReadOnly {
+	c.recent = nil
+	switch behind := t.Behind(); {
+	case behind >= treeLag && !ns.db.opts.ReadOnly:
 		c.update = t.Update()
+	case behind > 0 && behind < treeLag:
+		c.recent = t.Update()
 	}
 }
 
@@ -120,11 +125,11 @@ func (ns *Namespace) viewsReach(ctx context.Context) (uint64, error) {
 		}
 		until = v.Arrival()
 		if tree {
-			t, err := v.Tree()
+			t, err := v.TreeAfter(c.recent)
 			if err != nil {
 				return err
 			}
-			c.update = t.Update()
+			c.update, c.recent = t.Update(), nil
 		}
 		if sketched {
 			s, err := v.Sketch(c.sketch)

@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 
 	"bzzz/store"
@@ -67,6 +68,10 @@ func (o *Overlay) Cursor() store.Cursor {
 // Detached returns an overlay with the changes alone, for Flush: it refers to
 // nothing of the base, whose transaction may end.
 func (o *Overlay) Detached() *Overlay { return &Overlay{changes: o.changes} }
+
+// Over returns a copy of the changes on another base, which must be in the state
+// that the overlay's own was in. O(changes).
+func (o *Overlay) Over(base store.Bucket) *Overlay { return &Overlay{base, maps.Clone(o.changes)} }
 
 // Changed reports how many keys were written or deleted.
 func (o *Overlay) Changed() int { return len(o.changes) }

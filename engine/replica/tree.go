@@ -29,7 +29,14 @@ type Tree struct {
 // live version that cannot be read and whose digest is needed is an error that
 // matches ErrCorrupt.
 func (v *View) Tree() (*Tree, error) {
-	return v.treeOf(v.leaves())
+	return v.treeOf(v.leaves(), nil)
+}
+
+// TreeAfter is Tree that goes on from an update that an earlier Tree of the
+// namespace found and that was not stored since: O(changes since then log n), and
+// a copy of what the update holds. nil, or one that does not fit, is ignored.
+func (v *View) TreeAfter(u *TreeUpdate) (*Tree, error) {
+	return v.treeOf(v.leaves(), u)
 }
 
 // Stored reports whether tiles and a sketch are stored.
@@ -43,11 +50,11 @@ func (v *View) Stored() (tree, sketch bool) {
 func (v *View) LenientTree() (*Tree, error) {
 	l := v.leaves()
 	l.lenient = true
-	return v.treeOf(l)
+	return v.treeOf(l, nil)
 }
 
-func (v *View) treeOf(l *leaves) (*Tree, error) {
-	t, err := v.storedTree(l)
+func (v *View) treeOf(l *leaves, u *TreeUpdate) (*Tree, error) {
+	t, err := v.storedTree(l, u)
 	var lost *Damage
 	if err != nil && (!errors.Is(err, ErrCorrupt) || errors.As(err, &lost)) {
 		return nil, err
@@ -61,10 +68,11 @@ func (v *View) treeOf(l *leaves) (*Tree, error) {
 	return t, v.Err()
 }
 
-// storedTree returns the stored tiles brought to now, nil if there are none or
-// if that would cost more than to make them anew.
-func (v *View) storedTree(l *leaves) (*Tree, error) {
-	t := &Tree{view: v, over: merkle.NewOverlay(v.tx.Bucket(v.names.tree))}
+// storedTree returns the stored tiles, with an update if it fits, brought to now;
+// nil if there are none or if that would cost more than to make them anew.
+func (v *View) storedTree(l *leaves, u *TreeUpdate) (*Tree, error) {
+	tiles := v.tx.Bucket(v.names.tree)
+	t := &Tree{view: v, over: merkle.NewOverlay(tiles)}
 	var err error
 	if t.Index, err = merkle.Open(t.over, l); err != nil {
 		return nil, err
@@ -73,10 +81,18 @@ func (v *View) storedTree(l *leaves) (*Tree, error) {
 	if !v.worthCatchUp(t.base) {
 		return nil, nil
 	}
-	if t.base == v.state.arrival {
+	at := t.base
+	if u != nil && !u.rebuilt && u.base == t.base && u.reached <= v.state.arrival {
+		t.over = u.over.Over(tiles)
+		if t.Index, err = merkle.Open(t.over, l); err != nil {
+			return nil, err
+		}
+		at = t.Watermark()
+	}
+	if at == v.state.arrival {
 		return t, nil
 	}
-	changed, whole := v.changedKeys(t.base)
+	changed, whole := v.changedKeys(at)
 	if !whole {
 		return nil, nil
 	}

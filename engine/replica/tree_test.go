@@ -87,6 +87,61 @@ func TestTreeOverManyKeys(t *testing.T) {
 	})
 }
 
+// TestTreeAfterUpdate: a tree that goes on from an update that was not stored is
+// the one that begins with the stored tiles, and its own update stores both; one
+// of other tiles, or of a later state, is not used.
+func TestTreeAfterUpdate(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	for i := range 300 {
+		n.write(fmt.Sprint("k", i), crdt.Put, "v")
+	}
+	n.checkViews(true)
+	var u *TreeUpdate
+	rng := rand.New(rand.NewPCG(1, 9))
+	step := func() {
+		for range 5 {
+			kind := crdt.Put
+			if rng.IntN(3) == 0 {
+				kind = crdt.Delete
+			}
+			n.write(fmt.Sprint("k", rng.IntN(400)), kind, fmt.Sprint(rng.Uint64()))
+		}
+	}
+	follow := func() {
+		n.view(func(v *View) {
+			tree, err := v.TreeAfter(u)
+			n.must(err)
+			plain, err := v.Tree()
+			n.must(err)
+			if tree.Subtree() != plain.Subtree() || tree.Behind() != plain.Behind() {
+				t.Fatalf("after an update %v, %d behind; from the stored tiles %v, %d", tree.Subtree(), tree.Behind(), plain.Subtree(), plain.Behind())
+			}
+			u = tree.Update()
+		})
+	}
+	for range 20 {
+		step()
+		follow()
+	}
+	late := u
+	n.view(func(v *View) {
+		tree, err := v.TreeAfter(&TreeUpdate{base: u.base, reached: v.Arrival() + 1, over: u.over})
+		n.must(err)
+		if tree.Watermark() != v.Arrival() {
+			t.Fatalf("a tree of record %d, the journal ends at %d", tree.Watermark(), v.Arrival())
+		}
+	})
+	n.must(n.batch(func(b *Batch) error { return b.StoreTree(u) }))
+	n.checkViews(false)
+	n.verify()
+	u = late // of tiles that are not stored any more
+	step()
+	follow()
+	n.checkViews(true)
+	n.verify()
+}
+
 // TestStaleTreeUpdate: of two updates that began with the same tiles only the
 // first may be written.
 func TestStaleTreeUpdate(t *testing.T) {

@@ -60,7 +60,7 @@ func (v *View) verifyTree(report func(Problem)) error {
 	if v.tx.Bucket(v.names.tree) == nil {
 		return nil
 	}
-	t, err := v.storedTree(v.leaves())
+	t, err := v.storedTree(v.leaves(), nil)
 	if t != nil && err == nil {
 		err = t.Index.Verify()
 	}
