@@ -316,8 +316,8 @@ func (sp *space) peel(cells []byte) error {
 // long as there seem to be more differences than cells, hardly a cell came empty
 // and the estimate is rough or a lower bound: at least two fifths more, up to 85 %
 // of what it takes. Then 98 % of that at once, and steps that grow from a twentieth
-// on, for a few streams take far more than most. From 30 to 10,000 differences this
-// takes 2 to 10 % more cells than are needed on average, in 5 to 11 answers
+// on, for a few streams take far more than most. From 100 to 10,000 differences
+// this takes 3 to 11 % more cells than are needed on average, in 7 to 11 answers
 // (TestFewCellsInVain).
 func moreCells(d *sketch.Decoder) int {
 	got, seems := d.Received(), d.Estimate()
