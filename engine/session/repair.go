@@ -481,6 +481,7 @@ func (sp *space) sendFix(theirs crdt.Clock, known bool) error {
 		sp.report.Missing += int(seen.Count())
 	}
 	r.fixed = true
+	sp.report.Diverged += int(r.offer.Count() + theirs.Count())
 	sp.s.send(wire.TypeFix, wire.Fix{NS: sp.index, Want: want, Dead: dead}.Append(nil, sp.s.cfg.Zstd))
 	return sp.startStream()
 }
