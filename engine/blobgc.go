@@ -239,9 +239,11 @@ func (db *DB) discard(ctx context.Context, damaged []chunk.Digest, out *VerifyRe
 }
 
 // verifyLinks checks what the live versions of a namespace link to. With deep
-// it reads the chunks, too.
+// it reads the chunks, too. What is not wholly here is noted, unless the DB is
+// read-only, so that the next sync asks for it.
 func (ns *Namespace) verifyLinks(ctx context.Context, deep bool, add func(Problem)) error {
 	checked := map[cid.Cid]error{} // a blob may be linked to many times
+	wants := map[chunk.Digest][]byte{}
 	var next []byte
 	for first := true; first || next != nil; first = false {
 		if err := ctx.Err(); err != nil {
@@ -256,6 +258,9 @@ func (ns *Namespace) verifyLinks(ctx context.Context, deep bool, add func(Proble
 					checked[l.Blob] = fault
 				}
 				if fault != nil {
+					if d, err := chunk.DigestOf(l.Blob); err == nil && len(wants) < maxProblems {
+						wants[d] = append([]byte{}, l.Key...)
+					}
 					add(Problem{Namespace: ns.name, What: "large value", Key: nameOf(l.Key), Version: l.Dot.String(), Err: fault})
 				}
 				return true
@@ -265,7 +270,21 @@ func (ns *Namespace) verifyLinks(ctx context.Context, deep bool, add func(Proble
 			return err
 		}
 	}
-	return nil
+	if len(wants) == 0 || ns.db.opts.ReadOnly {
+		return nil
+	}
+	return ns.db.submit(ctx, &request{raw: func(g *group) (result, fatal error) {
+		b, err := g.batch(ns)
+		if err != nil {
+			return err, nil
+		}
+		for d, key := range wants {
+			if err := b.SetLocal([]byte(wantPrefix+string(d[:])), key); err != nil {
+				return err, err
+			}
+		}
+		return nil, nil
+	}})
 }
 
 func checkBlob(blobs *chunk.Reader, id cid.Cid, deep bool) error {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -50,6 +51,27 @@ func (db *DB) Collect(ctx context.Context, keep Retention) (CollectReport, error
 		}
 	}
 	return out, db.collectBlobs(ctx, &out)
+}
+
+// collectLoop collects now and then, until the DB is closed.
+func (db *DB) collectLoop() {
+	t := time.NewTicker(db.opts.CollectInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-db.ended:
+			return
+		case <-t.C:
+		}
+		started := time.Now()
+		r, err := db.Collect(context.Background(), Retention{}) // ends with ErrClosed
+		switch {
+		case err == nil:
+			db.opts.Logger.Info("collected", "tombstones", r.Tombstones, "versions", r.Removed, "bytes", r.Bytes+r.ChunkBytes, "seconds", time.Since(started).Seconds())
+		case !errors.Is(err, ErrClosed):
+			db.opts.Logger.Warn("not collected", "error", err)
+		}
+	}
 }
 
 // retention is the kernel's rule for keep, as of now.

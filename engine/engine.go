@@ -88,6 +88,9 @@ func Open(dir string, opts *Options) (*DB, error) {
 	if o.SweepInterval > 0 && !o.ReadOnly {
 		db.workers.Go(db.sweepLoop)
 	}
+	if o.CollectInterval > 0 && !o.ReadOnly {
+		db.workers.Go(db.collectLoop)
+	}
 	if db.Namespace, err = db.openDefault(); err != nil {
 		db.Close()
 		return nil, errs.Wrap("engine.Open", dir, err)

@@ -58,6 +58,9 @@ const (
 	// week finds the journal as it left it. Deletes need no longer: one that was
 	// collected is proven to the peers that missed it (docs/KERNEL.md, K3-K6).
 	DefaultTombstoneAge = 7 * 24 * time.Hour
+	// DefaultCollectInterval is how often old versions and deletes are collected:
+	// a day. A pass reads every key.
+	DefaultCollectInterval = 24 * time.Hour
 	// DefaultSweepInterval is how often expired versions are looked for: 1 min.
 	DefaultSweepInterval = time.Minute
 )
@@ -109,6 +112,9 @@ type Options struct {
 	// SweepInterval between looks for expired versions; 0 = DefaultSweepInterval,
 	// < 0 = never.
 	SweepInterval time.Duration
+	// CollectInterval between collections of what Retention does not keep; 0 =
+	// DefaultCollectInterval, < 0 = never by itself.
+	CollectInterval time.Duration
 	// Logger, nil discards. Keys and values are never logged.
 	Logger *slog.Logger
 }
@@ -145,6 +151,7 @@ func (o *Options) withDefaults() (Options, error) {
 	out.Resolvers = resolvers
 	setDefault(&out.SyncInterval, DefaultSyncInterval)
 	setDefault(&out.SweepInterval, DefaultSweepInterval)
+	setDefault(&out.CollectInterval, DefaultCollectInterval)
 	setDefault(&out.Retention.Versions, DefaultKeepVersions)
 	setDefault(&out.Retention.Age, DefaultKeepFor)
 	setDefault(&out.MaxAbsentDrop, DefaultMaxAbsentDrop)

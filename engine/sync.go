@@ -54,6 +54,7 @@ type NamespaceSync struct {
 	Lost         int            `json:"lost"`           // versions of ours that are damaged
 	Missing      int            `json:"missing"`        // versions that had vanished here without a word, and are back
 	Rounds       int            `json:"rounds"`         // comparisons by sketch or tree
+	Diverged     int            `json:"diverged"`       // versions that these found on one side only
 	PastSent     int            `json:"past_sent"`      // retained old versions sent
 	PastReceived int            `json:"past_received"`  // and taken in
 	Held         *session.Held  `json:"held,omitempty"` // removals that the brake holds back
@@ -104,7 +105,7 @@ func newSyncReport(r session.Report, took time.Duration) SyncReport {
 		out.Namespaces = append(out.Namespaces, NamespaceSync{
 			Name: n.Name, Peer: n.Peer, Tier: n.Tier, Sent: n.Sent, Received: n.Received,
 			New: n.Applied.New, Conflicts: n.Applied.Conflicts, Repaired: n.Applied.Repaired,
-			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Late: n.Applied.Late, Missing: n.Missing, Rounds: n.Rounds, Held: n.Held, PastSent: n.PastSent, PastReceived: n.PastReceived, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
+			Adopted: n.Applied.Adopted, Dropped: n.Applied.Dropped, Late: n.Applied.Late, Missing: n.Missing, Rounds: n.Rounds, Diverged: n.Diverged, Held: n.Held, PastSent: n.PastSent, PastReceived: n.PastReceived, Lost: n.Lost, InSync: n.InSync, Root: n.Root, Err: n.Err,
 		})
 		out.InSync = out.InSync && n.InSync
 	}

@@ -19,7 +19,7 @@ import (
 var errDiffer = errors.New("the two do not hold the same yet")
 
 func newSyncCmd(a *app) *cobra.Command {
-	var confirm bool
+	var opts engine.SyncOptions
 	cmd := &cobra.Command{
 		Use:   "sync DIR|FILE",
 		Short: "Bring two stores together, directly or through a bundle file",
@@ -56,17 +56,18 @@ This store is made if it is not there and the other side is.`,
 			case err != nil:
 				return err
 			case info.IsDir():
-				return a.syncDirs(cmd, other, info, confirm)
+				return a.syncDirs(cmd, other, info, opts)
 			}
 			return a.inDB(creating, func(db *engine.DB) error { return a.answerBundle(cmd, db, other) })
 		},
 	}
-	cmd.Flags().BoolVar(&confirm, "confirm-drop", false, "drop what the other store knows to be deleted, however much it is, on both sides")
+	cmd.Flags().BoolVar(&opts.History, "history", false, "bring old versions too, on both sides: what is retained, each once")
+	cmd.Flags().BoolVar(&opts.ConfirmDrop, "confirm-drop", false, "drop what the other store knows to be deleted, however much it is, on both sides")
 	return cmd
 }
 
 // syncDirs syncs with the store in another data directory.
-func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, confirm bool) error {
+func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, opts engine.SyncOptions) error {
 	if there, err := storeAt(other); err != nil {
 		return err
 	} else if !there {
@@ -75,21 +76,25 @@ func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, confi
 	if own, err := os.Stat(a.data); err == nil && os.SameFile(own, info) {
 		return usage(cmd, "%s is this store itself", other)
 	}
+	if abs, err := filepath.Abs(other); err == nil {
+		opts.Peer = abs
+	}
 	return a.inDB(creating, func(db *engine.DB) error {
 		peer, err := a.open(other, writing)
 		if err != nil {
 			return err
 		}
-		report, _, err := engine.SyncLocal(cmd.Context(), db, peer, engine.SyncOptions{ConfirmDrop: confirm})
+		report, _, err := engine.SyncLocal(cmd.Context(), db, peer, opts)
 		return closing(a.syncDone(other, report, err), peer)
 	})
 }
 
 // syncDone prints what a sync did.
 func (a *app) syncDone(other string, r engine.SyncReport, err error) error {
-	var sent, received, conflicts, dropped int
+	var sent, received, conflicts, dropped, old int
 	for _, n := range r.Namespaces {
 		sent, received, conflicts, dropped = sent+n.Sent, received+n.Received, conflicts+n.Conflicts, dropped+n.Dropped
+		old += n.PastReceived
 		if n.Tier == "sketch" || n.Tier == "tree" {
 			a.p.Note("namespace %q: compared by %s", n.Name, n.Tier)
 		}
@@ -108,6 +113,12 @@ func (a *app) syncDone(other string, r engine.SyncReport, err error) error {
 		{Name: "round_trips", Value: cliout.Count(r.RoundTrips)},
 		{Name: "seconds", Value: r.Duration},
 		{Name: "in_sync", Value: r.InSync},
+	}
+	if old > 0 {
+		a.p.Note("%d old versions came, too", old)
+	}
+	if r.Lacking > 0 {
+		a.p.Note("%d large values are not wholly here: the other store does not have them either", r.Lacking)
 	}
 	if a.p.Format() != cliout.Table {
 		fields = append(fields, cliout.Field{Name: "namespaces", Value: r.Namespaces})

@@ -487,6 +487,7 @@ func (sp *space) sendFix(theirs crdt.Clock, known bool) error {
 		sp.report.Missing += int(seen.Count())
 	}
 	r.fixed = true
+	sp.report.Diverged += int(r.offer.Count() + theirs.Count())
 	m := wire.Fix{NS: sp.index, Want: want, Dead: dead}
 	if answer := r.mode != wire.ModeSketch || !sp.s.cfg.Initiator; answer && !dead.IsEmpty() && theirs.Minus(want).Equal(dead) {
 		m.Dead, m.Rest = crdt.NewClock(), true

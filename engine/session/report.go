@@ -25,6 +25,7 @@ type NamespaceReport struct {
 	Lost         int   // versions of ours that damage has taken
 	Missing      int   // versions of the peer's that should have been here, and are again
 	Rounds       int   // comparisons
+	Diverged     int   // versions that comparisons found on one side only
 	Held         *Held // removals that the brake holds back
 	Pushes       int   // live pushes sent
 	PastSent     int   // versions of retained history sent
