@@ -241,7 +241,9 @@ func (ns *Namespace) view(ctx context.Context, fn func(source) error) error {
 		if err != nil {
 			return err
 		}
-		return fn(&reading{rd: rd, ns: ns, now: time.Now().UnixMilli()})
+		err = fn(&reading{rd: rd, ns: ns, now: time.Now().UnixMilli()})
+		ns.meet(err)
+		return err
 	})
 }
 

@@ -28,6 +28,7 @@ type Namespace struct {
 	rules   atomic.Pointer[ruleTable]
 	roots   rootCache
 	agreed  agreements
+	scrub   scrubber
 	dropped atomic.Bool
 }
 
@@ -96,6 +97,7 @@ func (db *DB) openNamespace(tx store.Tx, name string, number uint32) (*Namespace
 	if err != nil {
 		return nil, err
 	}
+	ns.loadScrub(rd)
 	return ns, ns.loadRules(rd)
 }
 

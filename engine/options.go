@@ -100,6 +100,12 @@ type Options struct {
 	// SweepInterval between looks for expired versions; 0 = DefaultSweepInterval,
 	// < 0 = never.
 	SweepInterval time.Duration
+	// ScrubInterval is how long one check of everything in the background takes;
+	// 0 = DefaultScrubInterval, < 0 = none is made.
+	ScrubInterval time.Duration
+	// VerifyMisses holds what a reader does not find against the Merkle index,
+	// where that is up to date: see Namespace.Get and Scan.
+	VerifyMisses bool
 	// Logger, nil discards. Keys and values are never logged.
 	Logger *slog.Logger
 }
@@ -136,6 +142,7 @@ func (o *Options) withDefaults() (Options, error) {
 	out.Resolvers = resolvers
 	setDefault(&out.SyncInterval, DefaultSyncInterval)
 	setDefault(&out.SweepInterval, DefaultSweepInterval)
+	setDefault(&out.ScrubInterval, DefaultScrubInterval)
 	setDefault(&out.Retention.Versions, DefaultKeepVersions)
 	setDefault(&out.Retention.Age, DefaultKeepFor)
 	setDefault(&out.MaxAbsentDrop, DefaultMaxAbsentDrop)

@@ -98,12 +98,26 @@ func (v *View) Scrub(p *Pass, limit int, report func(Problem)) (done bool, err e
 	return true, nil
 }
 
+// ScrubKey checks one stored key as Scrub does, and reports it also if it has no
+// head: the journal may know better.
+func (v *View) ScrubKey(key []byte, report func(Problem)) error {
+	s := &scrubber{View: v, facts: newFacts(v), pass: &Pass{phase: phaseHeads, at: key, lost: crdt.NewClock()}, left: 2, tell: report, end: append(bytes.Clone(key), 0)}
+	if v.heads.Get(key) == nil {
+		s.found("head", key, crdt.Dot{}, fixHead, damaged("head", 0, "not there"))
+	}
+	if _, err := s.keys(); err != nil {
+		return err
+	}
+	return v.Err()
+}
+
 // scrubber is one step of a Pass.
 type scrubber struct {
 	*View
 	facts *facts
 	pass  *Pass
-	left  int // of the step
+	left  int    // of the step
+	end   []byte // of the keys to look at, nil = no bound
 	tell  func(Problem)
 }
 
@@ -270,7 +284,7 @@ func (s *scrubber) expiries() []byte {
 func (s *scrubber) keys() ([]byte, error) {
 	start := s.pass.at
 	var next, previous []byte
-	for key, e := range s.Heads(start, nil) {
+	for key, e := range s.Heads(start, s.end) {
 		if s.left == 0 {
 			next = bytes.Clone(key)
 			break
@@ -292,7 +306,11 @@ func (s *scrubber) keys() ([]byte, error) {
 		}
 		s.siblings(key)
 	}
-	for key := range s.Conflicts(start, next) {
+	bound := next
+	if bound == nil {
+		bound = s.end
+	}
+	for key := range s.Conflicts(start, bound) {
 		if decodeHead(s.heads.Get(key), key, &s.head) == nil && !s.head.tally().conflict {
 			s.found("conflict", key, crdt.Dot{}, fixIndex, damaged("conflict index", 0, "a key without conflict"))
 		}

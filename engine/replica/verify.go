@@ -57,7 +57,7 @@ const (
 // derives reports whether nothing is lost by the fix.
 func (f fix) derives() bool {
 	switch f {
-	case fixNone, fixDead, fixRecord, fixCounts:
+	case fixNone, fixRecord, fixCounts:
 		return false
 	}
 	return true
