@@ -151,3 +151,28 @@ func (b *Batch) takenBy(arrival uint64, dot crdt.Dot, key []byte) bool {
 	held, err := b.holds(dot, b.r.ids.byID[dot.Replica], arrival)
 	return err == nil && held
 }
+
+// uncount takes out of the namespace's counters a version that is listed as live
+// but that its key's head, which is in b.head, has lost: it is counted again when
+// it joins.
+func (b *Batch) uncount(key []byte, dot crdt.Dot, kind crdt.Kind) error {
+	at, err := b.r.liveArrival(b.tx, dot)
+	if err != nil || at == 0 {
+		return err
+	}
+	st, has := &b.r.state, b.head.tally()
+	switch {
+	case kind == crdt.Delete:
+		st.tombs--
+	case has.live == 0:
+		st.keys--
+		st.versions--
+	default:
+		st.versions--
+	}
+	if !has.conflict && b.conflicts.Get(key) != nil {
+		st.conflicts--
+		return b.conflicts.Delete(key)
+	}
+	return nil
+}
