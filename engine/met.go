@@ -78,15 +78,12 @@ func (ns *Namespace) mendKeys(ctx context.Context, keys [][]byte) error {
 	if err != nil || plan == nil {
 		return err
 	}
-	if err := ns.mend(ctx, plan); err != nil {
-		return err
-	}
 	problems := make([]Problem, len(found))
 	for i := range found {
 		problems[i] = ns.problem(&found[i], true)
 	}
-	ns.scrub.count(problems)
-	return nil
+	ns.scrub.count(problems) // first: whoever finds it mended finds it counted
+	return ns.mend(ctx, plan)
 }
 
 func containsKey(keys [][]byte, key []byte) bool {
