@@ -250,7 +250,7 @@ func (b *Batch) mendRest(p *Plan) error {
 		}
 	}
 	for _, arrival := range p.records {
-		if b.journal.Get(arrivalKey(arrival)) == nil {
+		if arrival > st.arrival || b.journal.Get(arrivalKey(arrival)) == nil {
 			continue
 		}
 		if err := b.journal.Delete(arrivalKey(arrival)); err != nil {
@@ -292,8 +292,11 @@ func (b *Batch) recount() error {
 	next := uint64(1)
 	c := b.journal.Cursor()
 	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		if len(k) != 8 {
+			continue
+		}
 		records++
-		if n := binary.BigEndian.Uint64(k); len(k) == 8 && n >= next {
+		if n := binary.BigEndian.Uint64(k); n >= next && n <= st.arrival {
 			if n > next {
 				gap = n - 1
 			}

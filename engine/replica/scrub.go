@@ -87,6 +87,10 @@ func (v *View) Scrub(p *Pass, limit int, report func(Problem)) (done bool, err e
 	if err != nil {
 		return false, err
 	}
+	if next != nil && p.at != nil && bytes.Compare(next, p.at) <= 0 {
+		s.found("order", next, crdt.Dot{}, fixNone, damaged("bucket", uint64(p.phase), "keys out of order"))
+		next = nil // there is no way on
+	}
 	p.checked += uint64(before - s.left)
 	if p.at = next; next != nil {
 		return false, nil
@@ -456,7 +460,11 @@ func (s *scrubber) stored(id uint32, lo uint64) crdt.Interval {
 		if len(k) != 12 || binary.BigEndian.Uint32(k) != id {
 			continue
 		}
-		if first := binary.BigEndian.Uint64(k[4:]) << bits; first > lo {
+		n := binary.BigEndian.Uint64(k[4:])
+		if n < lo>>bits || n > math.MaxUint64>>bits {
+			continue // out of order or malformed: found where the view is walked
+		}
+		if first := n << bits; first > lo {
 			run.Hi = min(run.Hi, first-1)
 		} else {
 			run.Hi = min(run.Hi, lo|(1<<deadChunkBits-1))
