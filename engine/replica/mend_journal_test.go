@@ -211,3 +211,34 @@ func FuzzPass(f *testing.F) {
 		t.Error("the pass does not end")
 	})
 }
+
+// TestExpireTrustsTheVersion: a damaged entry of the expiry index deletes nothing
+// before its time.
+func TestExpireTrustsTheVersion(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	n.writeFor("later", "v", 1<<40)
+	n.write("never", crdt.Put, "v")
+	n.must(n.kv.Update(func(tx store.Tx) error {
+		b := tx.Bucket("n1/expiry")
+		if err := b.Put(expiryKey(5, 1), []byte("later")); err != nil {
+			return err
+		}
+		return b.Put(expiryKey(6, 2), []byte("never"))
+	}))
+	n.must(n.batch(func(b *Batch) error {
+		deleted, _, err := b.Expire(1<<39, 10)
+		if deleted != 0 {
+			t.Errorf("deleted %d versions that are not due", deleted)
+		}
+		return err
+	}))
+	n.verify()
+	n.must(n.batch(func(b *Batch) error {
+		deleted, _, err := b.Expire(1<<40, 10)
+		if deleted != 1 {
+			t.Errorf("deleted %d versions, want the one that is due", deleted)
+		}
+		return err
+	}))
+}
