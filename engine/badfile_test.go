@@ -211,6 +211,20 @@ type outcome struct {
 	reported bool // by Verify
 	changed  string
 	healed   bool
+	failed   error // of Repair: pages that the store cannot read
+}
+
+// lasting reports whether nothing could be done about a problem: the pages of the
+// file themselves are damaged.
+func lasting(p engine.Problem) bool { return p.Outcome == engine.OutcomeUnrepaired }
+
+// metDamage reports whether the reads before met damage, and it is mended by now.
+func metDamage(db *engine.DB) bool {
+	stats, err := db.Stats(context.Background())
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(stats.Namespaces, func(ns engine.NamespaceStats) bool { return ns.Scrub.Found > 0 })
 }
 
 // judge opens a bad file and compares all it answers with the truth: nothing
@@ -238,17 +252,27 @@ func (s *sample) judge(t testing.TB, file []byte) (out outcome) {
 	got := answers(db)
 	out.changed = compare(t, got, s.truth)
 	report, err := db.Verify(ctx, nil)
-	out.reported = len(report.Problems) > 0 || err != nil
+	out.reported = len(report.Problems) > 0 || err != nil || metDamage(db)
 	if err != nil && !damaged(err) && !errors.Is(err, engine.ErrPoisoned) {
 		t.Errorf("verify: %v", err)
 	}
 	if out.changed != "" && !out.reported {
 		t.Errorf("%s changed, and verify found nothing", out.changed)
 	}
+	mended, e := db.Repair(ctx, nil)
+	if e != nil {
+		out.failed = errors.Join(err, e)
+		if !damaged(e) && !errors.Is(e, engine.ErrPoisoned) {
+			t.Errorf("repair: %v", e)
+		}
+	}
 	if err := db.Put(ctx, []byte("after"), []byte("damage")); err != nil && !damaged(err) {
 		t.Errorf("put: %v", err)
 	}
-	out.healed = s.spread(t, db)
+	out.healed = s.spread(t, db, out.failed)
+	if out.reported && !out.healed && out.failed == nil && !slices.ContainsFunc(mended.Problems, lasting) {
+		t.Errorf("reported and repaired, but not healed by a peer: %v", mended.Problems)
+	}
 	return out
 }
 
@@ -282,8 +306,9 @@ func compare(t testing.TB, got readings, truth map[string][]string) (changed str
 
 // spread lets the bad store sync with a fresh node and that with a healthy one
 // before it meets the healthy one itself: none of them may lose anything. It
-// reports whether the bad store shows the same as the healthy one then.
-func (s *sample) spread(t testing.TB, db *engine.DB) (healed bool) {
+// reports whether the bad store shows the same as the healthy one then. failed is
+// why it cannot read its pages, if so: what it wrote since may not have got out.
+func (s *sample) spread(t testing.TB, db *engine.DB, failed error) (healed bool) {
 	t.Helper()
 	ctx := context.Background()
 	fresh, err := engine.Open("", &engine.Options{Memory: true, SweepInterval: -1})
@@ -316,9 +341,12 @@ func (s *sample) spread(t testing.TB, db *engine.DB) (healed bool) {
 	}
 	current(t, "fresh peer", got, now)
 	bad := answers(db)
-	current(t, "bad store after syncing", bad, now)
+	if failed == nil {
+		current(t, "bad store after syncing", bad, now)
+	}
 	for what, lines := range now.lines {
 		if isCurrent(what) && (bad.errs[what] != nil || !slices.Equal(bad.lines[what], lines)) && !strings.HasSuffix(what, "rules") {
+			t.Logf("%s: %q (%v), want %q", what, bad.lines[what], bad.errs[what], lines)
 			return false
 		}
 	}

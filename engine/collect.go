@@ -105,6 +105,9 @@ func (ns *Namespace) collect(ctx context.Context, rule replica.Retention, out *C
 				return err, nil
 			}
 			part, err = b.Collect(next, rule, until, collectBatch)
+			if part.Next == nil {
+				g.views = append(g.views, ns) // a pass leaves nothing to be replayed
+			}
 			return err, err
 		}})
 		if err != nil {

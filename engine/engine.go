@@ -44,6 +44,7 @@ type DB struct {
 	ended   chan struct{} // closed when Close begins
 	drained chan struct{} // closed when the committer has ended
 	workers sync.WaitGroup
+	met     chan metDamage // keys that reads found damaged
 	closed  sync.Once
 	closeE  error
 
@@ -74,7 +75,7 @@ func Open(dir string, opts *Options) (*DB, error) {
 	}
 	db := &DB{
 		opts: o, dir: dir, kv: kv, blobs: chunk.New(blobPrefix), collecting: make(chan struct{}, 1), namespaces: map[string]*Namespace{},
-		queue: make(chan *request, 256), ended: make(chan struct{}), drained: make(chan struct{}),
+		queue: make(chan *request, 256), met: make(chan metDamage, metRoom), ended: make(chan struct{}), drained: make(chan struct{}),
 	}
 	db.changed.init()
 	if err := db.load(); err != nil {
@@ -90,6 +91,9 @@ func Open(dir string, opts *Options) (*DB, error) {
 	}
 	if o.CollectInterval > 0 && !o.ReadOnly {
 		db.workers.Go(db.collectLoop)
+	}
+	if !o.ReadOnly {
+		db.workers.Go(db.scrubLoop)
 	}
 	if db.Namespace, err = db.openDefault(); err != nil {
 		db.Close()

@@ -27,6 +27,7 @@ type Namespace struct {
 	replica *replica.Replica // reading is free, everything else is the committer's
 	rules   atomic.Pointer[ruleTable]
 	roots   rootCache
+	scrub   scrubber
 	dropped atomic.Bool
 }
 
@@ -96,6 +97,7 @@ func (db *DB) openNamespace(tx store.Tx, name string, number uint32) (*Namespace
 	if err != nil {
 		return nil, err
 	}
+	ns.loadScrub(rd)
 	return ns, ns.loadRules(rd)
 }
 

@@ -115,6 +115,12 @@ type Options struct {
 	// CollectInterval between collections of what Retention does not keep; 0 =
 	// DefaultCollectInterval, < 0 = never by itself.
 	CollectInterval time.Duration
+	// ScrubInterval is how long one check of everything in the background takes;
+	// 0 = DefaultScrubInterval, < 0 = none is made.
+	ScrubInterval time.Duration
+	// VerifyMisses holds what a reader does not find against the Merkle index,
+	// where that is up to date: see Namespace.Get and Scan.
+	VerifyMisses bool
 	// Logger, nil discards. Keys and values are never logged.
 	Logger *slog.Logger
 }
@@ -152,6 +158,7 @@ func (o *Options) withDefaults() (Options, error) {
 	setDefault(&out.SyncInterval, DefaultSyncInterval)
 	setDefault(&out.SweepInterval, DefaultSweepInterval)
 	setDefault(&out.CollectInterval, DefaultCollectInterval)
+	setDefault(&out.ScrubInterval, DefaultScrubInterval)
 	setDefault(&out.Retention.Versions, DefaultKeepVersions)
 	setDefault(&out.Retention.Age, DefaultKeepFor)
 	setDefault(&out.MaxAbsentDrop, DefaultMaxAbsentDrop)

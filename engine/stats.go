@@ -3,10 +3,8 @@ package engine
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"time"
 
-	"bzzz/crdt"
 	"bzzz/engine/replica"
 	"bzzz/store"
 	"bzzz/store/chunk"
@@ -36,6 +34,8 @@ type NamespaceStats struct {
 	DropPending []DropPending `json:"drop_pending,omitempty"`
 	// Agreed is when which peer was last proven to hold the same.
 	Agreed []Agreement `json:"agreed,omitempty"`
+	// Scrub is what the background check found since the namespace was made.
+	Scrub ScrubStats `json:"scrub"`
 }
 
 // Stats returns what the store holds. O(keys) for roots that changed since
@@ -73,7 +73,7 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 }
 
 func (ns *Namespace) stats(ctx context.Context) (NamespaceStats, error) {
-	s := NamespaceStats{Name: ns.name}
+	s := NamespaceStats{Name: ns.name, Scrub: ns.scrub.snapshot()}
 	err := ns.fullView(ctx, func(v *replica.View) error {
 		s.Counts = v.Counts()
 		s.Replicas = v.Clock().Len()
@@ -90,109 +90,4 @@ func (ns *Namespace) stats(ctx context.Context) (NamespaceStats, error) {
 		err = ns.storeViews(ctx)
 	}
 	return s, err
-}
-
-// Problem is one finding of Verify.
-type Problem struct {
-	Namespace string // "" for the chunks of large values, which all share
-	What      string // what was looked at: "version", "head", "journal record", ...
-	Key       []byte // the stored key's name, if it is known
-	Version   string // "replica:seq", if it is known
-	Err       error  // what is wrong; matches ErrCorrupt, or ErrUnavailable for a large value that is not wholly here
-}
-
-// String describes the problem in a line. The key is quoted.
-func (p Problem) String() string {
-	s := p.What
-	if p.Namespace != "" {
-		s = p.Namespace + ": " + s
-	}
-	if p.Key != nil {
-		s += fmt.Sprintf(" %q", p.Key)
-	}
-	if p.Version != "" {
-		s += " " + p.Version
-	}
-	return s + ": " + p.Err.Error()
-}
-
-// VerifyReport is what Verify found.
-type VerifyReport struct {
-	Checked  int // keys and journal records
-	Problems []Problem
-	Noted    int // damaged versions and chunks that the next sync asks peers for
-}
-
-// maxProblems bounds the findings of one Verify that are kept.
-const maxProblems = 10_000
-
-// Verify checks everything: each key and the version behind it by digest, each
-// journal record by checksum, that what is known is either live or dead, each
-// chunk of large values by digest, and that those of live versions are here.
-// Damaged versions are noted, and damaged chunks removed, unless the DB is
-// read-only, so that the next sync with a peer that has them repairs them. progress, if not nil, is called with
-// the number of keys and records checked, now and then. An error is one of the
-// store itself; damage is in the report. Reads and writes go on meanwhile.
-// O(everything).
-func (db *DB) Verify(ctx context.Context, progress func(done int)) (VerifyReport, error) {
-	names, err := db.Namespaces(ctx)
-	if err != nil {
-		return VerifyReport{}, err
-	}
-	var out VerifyReport
-	for _, name := range names {
-		ns := db.find(name)
-		if ns == nil {
-			continue
-		}
-		lost, err := ns.verify(ctx, &out, progress)
-		if err != nil {
-			return out, err
-		}
-		if !lost.IsEmpty() && !db.opts.ReadOnly {
-			if err := ns.markUnknown(ctx, lost); err != nil {
-				return out, err
-			}
-			out.Noted += int(lost.Count())
-		}
-	}
-	return out, db.verifyBlobs(ctx, &out, progress)
-}
-
-// verifyStride is how many keys and records pass between calls of progress.
-const verifyStride = 4096
-
-func (ns *Namespace) verify(ctx context.Context, out *VerifyReport, progress func(int)) (lost crdt.Clock, err error) {
-	lost = crdt.NewClock()
-	err = ns.fullView(ctx, func(v *replica.View) error {
-		return v.Verify(func(p replica.Problem) {
-			if p.Lost {
-				lost.Add(p.Dot)
-			}
-			if len(out.Problems) >= maxProblems {
-				return
-			}
-			found := Problem{Namespace: ns.name, What: p.What, Err: p.Err}
-			if p.Key != nil {
-				found.Key = p.Key
-				if name, _, err := crdt.SplitName(p.Key); err == nil {
-					found.Key = name
-				}
-			}
-			if p.Dot.Seq != 0 {
-				found.Version = p.Dot.String()
-			}
-			out.Problems = append(out.Problems, found)
-		}, func(n int) error {
-			out.Checked += n
-			if out.Checked%verifyStride == 0 {
-				if progress != nil {
-					progress(out.Checked)
-				}
-				return ctx.Err()
-			}
-			return nil
-		})
-	})
-	return lost, err
 }

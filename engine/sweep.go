@@ -21,13 +21,7 @@ func (db *DB) sweepLoop() {
 			return
 		case <-t.C:
 		}
-		db.mu.Lock()
-		spaces := make([]*Namespace, 0, len(db.namespaces))
-		for _, ns := range db.namespaces {
-			spaces = append(spaces, ns)
-		}
-		db.mu.Unlock()
-		for _, ns := range spaces {
+		for _, ns := range db.spaces() {
 			if err := ns.sweep(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
 				db.opts.Logger.Warn("expired versions not deleted", "namespace", ns.name, "error", err)
 			}

@@ -211,19 +211,10 @@ func Rebuild(tiles store.Bucket, leaves Leaves, watermark uint64) (*Index, error
 // with what is stored. The first difference is an error that matches
 // errs.ErrCorrupt. O(n), memory O(depth).
 func (x *Index) Verify() error {
-	var key, value []byte
 	tiles := 0
 	b := bulk{emit: func(t *tile) error {
 		tiles++
-		key = appendKey(key[:0], t.prefix, t.nd)
-		value = t.append(value[:0], key)
-		switch stored := x.tiles.Get(key); {
-		case stored == nil:
-			return damaged(t.prefix, t.nd, "missing")
-		case !bytes.Equal(stored, value):
-			return damaged(t.prefix, t.nd, "not what its keys give")
-		}
-		return nil
+		return x.checkTile(t)
 	}}
 	if err := x.feed(&b, nil, nil); err != nil {
 		return err
@@ -232,7 +223,7 @@ func (x *Index) Verify() error {
 	if err != nil {
 		return err
 	}
-	if value = x.tiles.Get([]byte(rootKey)); value == nil && root.Count == 0 && x.watermark == 0 {
+	if value := x.tiles.Get([]byte(rootKey)); value == nil && root.Count == 0 && x.watermark == 0 {
 		tiles-- // an index that was never written
 	} else if !bytes.Equal(value, appendRoot(nil, &root, x.watermark)) {
 		return rootDamaged("not what the keys give")

@@ -32,13 +32,15 @@ checksum, in all namespaces. Each problem is listed, in full with -o json; the
 exit code is 1 if there is any. The check runs in a process of its own, so that
 even a file that crashes the storage library ends in a report.
 
---repair notes damaged versions, so that the next sync with a store that has
-them brings them back. Without it nothing is written.`,
+--repair makes indexes and other derived records anew from the journal, notes
+damaged versions, so that the next sync with a store that has them brings them
+back, and lets go of damaged records of the past. Each problem says what became
+of it: repaired, asked, forgotten or unrepaired. Without it nothing is written.`,
 		Example: `  bzzz verify
   bzzz verify --repair && bzzz sync /media/stick/bzzz-data`,
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "note damaged versions for the next sync to bring back")
+	cmd.Flags().BoolVar(&repair, "repair", false, "mend what can be mended, and note the rest for the next sync to bring back")
 	cmd.Flags().BoolVar(&child, "child", false, "report to the parent process")
 	if err := cmd.Flags().MarkHidden("child"); err != nil {
 		panic(err) // the flag is defined just above
@@ -67,11 +69,15 @@ type problem struct {
 	Key       string `json:"key,omitempty"`
 	KeyBase64 []byte `json:"key_base64,omitempty"` // instead of a key that is not UTF-8
 	Version   string `json:"version,omitempty"`
+	Outcome   string `json:"outcome,omitempty"` // of --repair
 	Problem   string `json:"problem"`
 }
 
 func newProblem(p engine.Problem) *problem {
-	out := &problem{Namespace: p.Namespace, What: p.What, Version: p.Version, Problem: p.Err.Error()}
+	out := &problem{Namespace: p.Namespace, What: p.What, Version: p.Version, Outcome: string(p.Outcome), Problem: p.Err.Error()}
+	if out.Outcome != "" {
+		out.Problem = out.Outcome + ": " + out.Problem
+	}
 	if utf8.Valid(p.Key) {
 		out.Key = string(p.Key)
 	} else {
@@ -103,7 +109,11 @@ func (a *app) verifyChild(ctx context.Context, repair bool) error {
 		mode = writing
 	}
 	err := a.inDB(mode, func(db *engine.DB) error {
-		report, err := db.Verify(ctx, func(done int) { _ = out.Encode(finding{Checked: done}) })
+		check := db.Verify
+		if repair {
+			check = db.Repair
+		}
+		report, err := check(ctx, func(done int) { _ = out.Encode(finding{Checked: done}) })
 		if err != nil {
 			return err
 		}

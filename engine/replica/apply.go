@@ -62,7 +62,7 @@ func (b *Batch) receive(v *crdt.Version, sum *Applied) error {
 	switch {
 	case r.unknown.Has(v.Dot):
 		sum.Repaired++
-		if err := b.evict(v.Key, v.Dot); err != nil {
+		if err := b.evict(v.Key, v.Dot, v.Kind); err != nil {
 			return err
 		}
 		b.forget(v.Dot)
@@ -102,12 +102,12 @@ func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
 	}
 	if arrival == 0 { // in the clock, neither live nor dead: damage took it
 		sum.Repaired++
-		return false, b.evict(v.Key, v.Dot)
+		return false, b.evict(v.Key, v.Dot, v.Kind)
 	}
 	rec, err := b.record(arrival)
 	if errors.Is(err, ErrCorrupt) {
 		sum.Repaired++
-		return false, b.evict(v.Key, v.Dot)
+		return false, b.evict(v.Key, v.Dot, v.Kind)
 	}
 	if err != nil {
 		return false, err
@@ -121,7 +121,7 @@ func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
 			return true, err
 		}
 		sum.Repaired++ // the head has lost it
-		return false, b.evict(v.Key, v.Dot)
+		return false, b.evict(v.Key, v.Dot, v.Kind)
 	}
 	sum.Forks++
 	if v.Dot.Replica == r.self {
@@ -146,7 +146,7 @@ func (b *Batch) yieldDot(mine *crdt.Version) error {
 	if mine.Value != nil && again.Value == nil {
 		again.Value = []byte{}
 	}
-	if err := b.evict(again.Key, mine.Dot); err != nil {
+	if err := b.evict(again.Key, mine.Dot, mine.Kind); err != nil {
 		return err
 	}
 	seq := r.clock.Of(r.self).Max() + 1
@@ -158,10 +158,10 @@ func (b *Batch) yieldDot(mine *crdt.Version) error {
 
 // evict removes a sibling from its key's head without a word in the journal:
 // its record is lost, or its dot belongs to another version now.
-func (b *Batch) evict(key []byte, dot crdt.Dot) error {
+func (b *Batch) evict(key []byte, dot crdt.Dot, kind crdt.Kind) error {
 	b.healing = true
 	id, known := b.r.ids.byID[dot.Replica]
-	if !known || b.heads.Get(key) == nil {
+	if !known {
 		return nil
 	}
 	if err := b.readHead(key); err != nil {
@@ -169,7 +169,7 @@ func (b *Batch) evict(key []byte, dot crdt.Dot) error {
 	}
 	i := b.head.find(id, dot.Seq)
 	if i < 0 {
-		return nil
+		return b.uncount(key, dot, kind)
 	}
 	if err := b.discard(b.head.siblings[i]); err != nil {
 		return err

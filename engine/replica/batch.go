@@ -63,6 +63,10 @@ func (b *Batch) Finish(views bool) error {
 			return err
 		}
 	}
+	for _, id := range r.lapsed {
+		b.healed[id] = true
+	}
+	r.lapsed = nil
 	for id := range b.healed {
 		if err := b.putSet(metaUnknown, id, r.unknown.Of(id)); err != nil {
 			return err

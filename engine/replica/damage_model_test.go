@@ -182,12 +182,13 @@ func TestDamageDeletesNothing(t *testing.T) {
 	}
 }
 
-// heal lets everybody verify and meet everybody, and compares with the fold of
-// all versions.
+// heal lets everybody be scrubbed, verify and meet everybody, and compares with
+// the fold of all versions.
 func (m *model) heal() {
 	m.t.Helper()
 	for range 4 {
 		for _, n := range m.nodes {
+			n.scrub(1 + m.rng.IntN(50))
 			lost := crdt.NewClock()
 			n.view(func(v *View) {
 				m.must(v.Verify(func(p Problem) {

@@ -54,6 +54,9 @@ func (b *Batch) Expire(now int64, limit int) (deleted int, more bool, err error)
 		if err != nil {
 			return deleted, false, err
 		}
+		if v != nil && (v.Expiry() == 0 || v.Expiry() > now) {
+			v = nil // the entry is damaged: the version does not say so
+		}
 		if v != nil && v.Dot.Replica != b.r.self && v.Expiry()+ExpiryGrace > now {
 			continue // its author deletes it
 		}
@@ -61,7 +64,7 @@ func (b *Batch) Expire(now int64, limit int) (deleted int, more bool, err error)
 			return deleted, false, err
 		}
 		if v == nil {
-			continue // superseded meanwhile
+			continue // superseded meanwhile, or never due
 		}
 		if _, err := b.Commit([]Write{{Key: d.key, Kind: crdt.Delete, Siblings: crdt.Siblings{v}}}, b.now); err != nil {
 			return deleted, false, err

@@ -2,9 +2,11 @@ package replica
 
 import (
 	"bytes"
-	"encoding/binary"
+	"cmp"
 	"errors"
 	"slices"
+
+	"bzzz/crdt"
 )
 
 // readHead decodes the head entry of a key into b.head. A damaged one is
@@ -38,50 +40,159 @@ func (b *Batch) healHeads() error {
 	return nil
 }
 
-// rebuildHead derives a key's head from the journal: whatever joined, less what
-// is dead now, which hangs on the head for history's sake. Damaged records are
-// passed over, their dots are neither live nor dead then. O(journal).
+// rebuildHead derives a key's head from the journal. O(journal).
 func (b *Batch) rebuildHead(key []byte) error {
-	h := &b.head
 	b.healing = true
-	h.siblings, h.orphans = h.siblings[:0], nil
-	c := b.journal.Cursor()
-	for k, v := c.First(); k != nil; k, v = c.Next() {
-		if kind := recordKind(v); len(k) != 8 || kind != RecordVersion && kind != RecordBackfill {
+	past := map[string][]uint64{string(key): nil}
+	if err := b.recordsOf(past, nil, 0); err != nil {
+		return err
+	}
+	over, err := b.derive(key, past[string(key)])
+	if err != nil {
+		return err
+	}
+	return b.MarkUnknown(over.lost)
+}
+
+// derived is what else derive finds of a key.
+type derived struct {
+	dead []crdt.Dot // proven by the journal, but not in the dead view
+	lost crdt.Clock // nobody here can say whether they are live
+}
+
+// candidate is a version of the key that derive looks at.
+type candidate struct {
+	sibling
+	dot crdt.Dot
+}
+
+// derive derives b.head from the records of a key's versions: whatever became a
+// sibling and is neither covered by another version of the key nor dead. The
+// rest hangs on the head or on records, for history's sake. Damaged records are
+// passed over: their dots are neither live nor dead then. O(records).
+func (b *Batch) derive(key []byte, past []uint64) (derived, error) {
+	out := derived{lost: crdt.NewClock()}
+	var joined []candidate
+	covered := crdt.NewClock() // of each replica everything up to its highest seq
+	cover := func(r crdt.ReplicaID, seq uint64) {
+		if seq > covered.Of(r).Max() {
+			covered.AddRange(r, 1, seq)
+		}
+	}
+	hung := map[uint64]bool{} // records that another one points to
+	for _, arrival := range past {
+		rec, err := b.record(arrival)
+		if err != nil {
 			continue
 		}
-		arrival := binary.BigEndian.Uint64(k)
-		rec, err := decodeVersionRecord(v, arrival, b.ids)
-		if err != nil || !bytes.Equal(rec.version.Key, key) {
+		v := &rec.version
+		for _, p := range v.Context {
+			cover(p.Replica, p.Seq)
+		}
+		cover(v.Dot.Replica, v.Dot.Seq-1)
+		for _, s := range rec.replaced {
+			hung[s.arrival] = true
+		}
+		for _, o := range rec.orphans {
+			hung[o] = true
+		}
+		if rec.kind != RecordVersion || rec.flags&flagDeadOnArrival != 0 {
 			continue
 		}
-		if rec.flags&flagDeadOnArrival != 0 || rec.kind == RecordBackfill {
+		digest := v.Digest()
+		s := sibling{arrival, b.r.ids.byID[v.Dot.Replica], v.Dot.Seq, v.Kind, [digestLen]byte(digest[:digestLen])}
+		joined = slices.DeleteFunc(joined, func(c candidate) bool { return c.dot == v.Dot }) // sent again
+		joined = append(joined, candidate{s, v.Dot})
+	}
+	var h head
+	for _, c := range joined {
+		live, err := b.stands(key, c, covered.Has(c.dot), &out)
+		if err != nil {
+			return out, err
+		}
+		if live {
+			hung[c.arrival] = true
+			h.siblings = append(h.siblings, c.sibling)
+		}
+	}
+	for _, arrival := range past {
+		if !hung[arrival] && b.journal.Get(arrivalKey(arrival)) != nil {
 			h.orphans = append(h.orphans, arrival)
-			continue
-		}
-		id := b.r.ids.byID[rec.version.Dot.Replica]
-		h.siblings = slices.DeleteFunc(h.siblings, func(s sibling) bool {
-			return s.id == id && s.seq == rec.version.Dot.Seq ||
-				slices.ContainsFunc(rec.replaced, func(r superseded) bool { return r.id == s.id && r.seq == s.seq })
-		})
-		digest := rec.version.Digest()
-		h.orphans = nil // they hang on the record now
-		h.siblings = append(h.siblings, sibling{
-			arrival, id, rec.version.Dot.Seq, rec.version.Kind, [digestLen]byte(digest[:digestLen]),
-		})
-	}
-	standing := h.siblings[:0]
-	for _, s := range h.siblings {
-		dead, err := b.r.isDead(b.tx, b.dotOf(s)) // collected, or dropped on a claim
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			return err
-		}
-		if dead {
-			h.orphans = append(h.orphans, s.arrival)
-		} else {
-			standing = append(standing, s)
 		}
 	}
-	h.siblings = standing
+	slices.SortFunc(h.siblings, func(a, b sibling) int { return cmp.Compare(a.arrival, b.arrival) })
+	b.head = h
+	return out, nil
+}
+
+// stands decides whether a version that became a sibling of key is one now.
+func (b *Batch) stands(key []byte, c candidate, covered bool, out *derived) (bool, error) {
+	r := b.r
+	dead, err := r.isDead(b.tx, c.dot)
+	unproven := errors.Is(err, ErrCorrupt)
+	if err != nil && !unproven {
+		return false, err
+	}
+	at, err := r.liveArrival(b.tx, c.dot)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case covered && !dead, dead && at != 0:
+		out.dead = append(out.dead, c.dot)
+		return false, nil
+	case dead:
+		return false, nil
+	case at == c.arrival:
+		return true, nil
+	case b.takenBy(at, c.dot, key):
+		return false, nil
+	case r.state.removed == 0: // the journal has all that ever made something dead
+		return true, nil
+	case r.unknown.Has(c.dot):
+		return false, nil
+	case unproven:
+		out.lost.Add(c.dot)
+		return false, nil
+	}
+	return true, nil
+}
+
+// takenBy reports whether a dot is live at an arrival as the version of another
+// key: it was used twice.
+func (b *Batch) takenBy(arrival uint64, dot crdt.Dot, key []byte) bool {
+	if arrival == 0 {
+		return false
+	}
+	rec, err := b.record(arrival)
+	if err != nil || rec.version.Dot != dot || bytes.Equal(rec.version.Key, key) {
+		return false
+	}
+	held, err := b.holds(dot, b.r.ids.byID[dot.Replica], arrival)
+	return err == nil && held
+}
+
+// uncount takes out of the namespace's counters a version that is listed as live
+// but that its key's head, which is in b.head, has lost: it is counted again when
+// it joins.
+func (b *Batch) uncount(key []byte, dot crdt.Dot, kind crdt.Kind) error {
+	at, err := b.r.liveArrival(b.tx, dot)
+	if err != nil || at == 0 {
+		return err
+	}
+	st, has := &b.r.state, b.head.tally()
+	switch {
+	case kind == crdt.Delete:
+		st.tombs--
+	case has.live == 0:
+		st.keys--
+		st.versions--
+	default:
+		st.versions--
+	}
+	if !has.conflict && b.conflicts.Get(key) != nil {
+		st.conflicts--
+		return b.conflicts.Delete(key)
+	}
 	return nil
 }

@@ -172,8 +172,9 @@ type Replica struct {
 	unknown crdt.Clock
 	retired map[crdt.ReplicaID]Retirement
 	delta   delta
-	stale   bool // a Batch changed the cache and did not commit
-	forked  bool // somebody else writes under our id
+	lapsed  []crdt.ReplicaID // whose unknown dots grew while the views were brought up to date
+	stale   bool             // a Batch changed the cache and did not commit
+	forked  bool             // somebody else writes under our id
 }
 
 // Create makes an empty namespace in tx. journal is 16 random bytes that name
@@ -241,7 +242,7 @@ func (r *Replica) load(tx store.Tx) error {
 	r.journal, r.state = v.journal, v.state
 	r.clock, r.gone, r.unknown = v.clock, v.gone, v.unknown
 	r.retired = v.retired
-	r.stale = false
+	r.stale, r.lapsed = false, nil
 	if r.delta, err = replayDelta(v.Reader.journal, r.state.mark, r.ids); err != nil {
 		return fmt.Errorf("namespace %q: %w", r.cfg.Name, err)
 	}

@@ -272,7 +272,7 @@ func (v *View) verifySketch(report func(Problem)) error {
 		return nil
 	}
 	bad := func(how string) {
-		report(Problem{What: "sketch", View: true, Err: damaged("sketch", v.state.arrival, how)})
+		report(Problem{What: "sketch", View: true, fix: fixSketch, Err: damaged("sketch", v.state.arrival, how)})
 	}
 	stored := v.storedSketch()
 	if stored == nil {

@@ -56,7 +56,7 @@ func (rd *Reader) Siblings(key []byte) (crdt.Siblings, error) {
 		return nil, nil
 	}
 	if err := decodeHead(entry, key, &rd.head); err != nil {
-		return nil, err
+		return nil, &Damage{Key: bytes.Clone(key), Err: err}
 	}
 	return rd.loadAll(key, rd.head.siblings)
 }
@@ -77,12 +77,12 @@ func (rd *Reader) loadAll(key []byte, siblings []sibling) (crdt.Siblings, error)
 func (rd *Reader) load(key []byte, s sibling) (*crdt.Version, error) {
 	rec, err := rd.record(s.arrival)
 	if err != nil {
-		return nil, &Damage{Dot: rd.dotOf(s), Err: err}
+		return nil, &Damage{Dot: rd.dotOf(s), Key: bytes.Clone(key), Err: err}
 	}
 	v := &rec.version
 	digest := v.Digest()
 	if [digestLen]byte(digest[:digestLen]) != s.digest || !bytes.Equal(v.Key, key) || v.Dot != rd.dotOf(s) || v.Kind != s.kind {
-		return nil, &Damage{Dot: rd.dotOf(s), Err: &errs.Corruption{
+		return nil, &Damage{Dot: rd.dotOf(s), Key: bytes.Clone(key), Err: &errs.Corruption{
 			What: fmt.Sprintf("version %s", rd.dotOf(s)), Want: hex.EncodeToString(s.digest[:]) + "...",
 			Got: hex.EncodeToString(digest[:]), Hint: hintVerify,
 		}}
@@ -120,6 +120,7 @@ func (rd *Reader) recordBytes(arrival uint64) []byte {
 // head cannot. It matches ErrCorrupt.
 type Damage struct {
 	Dot crdt.Dot
+	Key []byte // stored, if known
 	Err error
 }
 
@@ -195,7 +196,7 @@ type HeadEntry struct {
 // Siblings returns the key's siblings, verified.
 func (e HeadEntry) Siblings() (crdt.Siblings, error) {
 	if err := decodeHead(e.raw, e.key, &e.rd.head); err != nil {
-		return nil, err
+		return nil, &Damage{Key: bytes.Clone(e.key), Err: err}
 	}
 	return e.rd.loadAll(e.key, e.rd.head.siblings)
 }

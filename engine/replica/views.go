@@ -152,7 +152,7 @@ func (r *Replica) catchUp(tx store.Tx) error {
 	if err := r.catchUpDots(tx.Bucket(r.names.dots)); err != nil {
 		return err
 	}
-	if err := r.catchUpDead(tx.Bucket(r.names.dead)); err != nil {
+	if err := r.catchUpDead(tx); err != nil {
 		return err
 	}
 	if len(r.delta.lived) > 2*ViewBatch {
@@ -312,15 +312,23 @@ func loadDeadChunk(dead store.Bucket, id uint32, chunk uint64) (*roaring.Bitmap,
 	return m, nil
 }
 
-// catchUpDead merges the delta into the dead view.
-func (r *Replica) catchUpDead(dead store.Bucket) error {
+// catchUpDead merges the delta into the dead view, once the dots view is up to
+// date.
+func (r *Replica) catchUpDead(tx store.Tx) error {
+	dead := tx.Bucket(r.names.dead)
 	for _, rid := range r.delta.died.Replicas() {
 		id := r.ids.byID[rid]
 		runs := slices.Clone(r.delta.died.Of(rid).Runs())
 		for len(runs) > 0 {
 			chunk := runs[0].Lo >> deadChunkBits
 			m, err := loadDeadChunk(dead, id, chunk)
-			if err != nil || m == nil { // damage: what it proved is to be adopted from a peer again
+			if err != nil {
+				m, err = r.reviveChunk(tx, id, chunk)
+			}
+			if err != nil {
+				return err
+			}
+			if m == nil {
 				m = roaring.New()
 			}
 			first, last := chunk<<deadChunkBits, chunk<<deadChunkBits|(1<<deadChunkBits-1)

@@ -141,10 +141,13 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{store.ErrCorrupt}, args...)...)
 }
 
-// readMeta reads the newer of the two meta pages that is whole.
+// readMeta reads the newer of the two meta pages. A damaged one is passed over
+// only if it was the older one.
 func (p *pager) readMeta() error {
 	var found, ours bool
 	var head []byte
+	var valid [2]bool
+	var claims [2]uint64 // txid that a page shows, whole or not; 0 without the magic number
 	for i := range int64(2) {
 		buf := make([]byte, headerSize+metaSize)
 		if n, err := p.f.ReadAt(buf, i*pageSize); err != nil && !errors.Is(err, io.EOF) {
@@ -156,10 +159,11 @@ func (p *pager) readMeta() error {
 		if native.Uint32(b) != magic {
 			continue
 		}
-		ours = true
+		ours, claims[i] = true, native.Uint64(b[48:])
 		if native.Uint64(b[56:]) != metaSum(b) {
 			continue
 		}
+		valid[i] = true
 		if v, ps := native.Uint32(b[4:]), native.Uint32(b[8:]); v != version || ps != pageSize {
 			return fmt.Errorf("%w: bbolt format %d with pages of %d bytes, want %d with %d", store.ErrUnsupported, v, ps, version, pageSize)
 		}
@@ -176,6 +180,15 @@ func (p *pager) readMeta() error {
 		return corrupt("both meta pages are damaged")
 	case p.meta.pages < 4 || p.meta.pages > uint64(p.size)/pageSize:
 		return corrupt("the file has %d bytes, its meta page counts %d pages of %d: it was cut off", p.size, p.meta.pages, pageSize)
+	}
+	for i := range valid {
+		// A meta page lies in one sector, so that a crash leaves it old or new. One
+		// that is damaged and does not say that it is the older one may have been the
+		// last acknowledged commit.
+		if !valid[i] && claims[i] != p.meta.txid-1 {
+			return corrupt("meta page %d is damaged and may have held the newest commit: restore the store from a replica or a backup, "+
+				"or go on with the commit before by copying page %d of %d bytes over it", i, 1-i, pageSize)
+		}
 	}
 	return nil
 }
