@@ -183,7 +183,7 @@ func (sp *space) compareBy(m wire.Repair) error {
 			return err
 		}
 		salt := binary.LittleEndian.Uint64(first[:]) ^ binary.LittleEndian.Uint64(second[:])
-		if r.enc, err = sketch.NewEncoder(own.Sketch, salt|1, 0); err != nil {
+		if r.enc, err = sketch.NewEncoder(own.Sketch, salt|1, sp.s.sizes.cells); err != nil {
 			return err
 		}
 		return sp.sendCells(m.Cells)

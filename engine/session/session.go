@@ -45,6 +45,8 @@ type sizes struct {
 	// bounds it with contexts and all: 200 bytes for each of a million versions,
 	// and room. More is a fault of the peer; a reconcile brings the same in parts.
 	push, pushMemory int64
+	// cells bounds the sketch that is sent; 0 is all of it.
+	cells int
 }
 
 func defaultSizes() sizes {
