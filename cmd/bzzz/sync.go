@@ -19,14 +19,16 @@ import (
 var errDiffer = errors.New("the two do not hold the same yet")
 
 func newSyncCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var prefixes []string
+	cmd := &cobra.Command{
 		Use:   "sync DIR|FILE",
 		Short: "Bring two stores together, directly or through a bundle file",
 		Long: `Bring this store and another to the union of what they know.
 
 With DIR, the data directory of another store, both are opened and every
 namespace of both is synced. The exit code is 0 only if clocks and roots are
-equal in the end.
+equal in the end. With --prefix, which may be repeated, only the keys that begin
+with it are compared and brought over, and the rest is left as it is.
 
 With FILE, what --namespace holds travels as a bundle, to be carried where no
 network goes. If there is no such file, everything is written to it. If there is
@@ -35,12 +37,16 @@ back and forth until both sides report nothing new.
 
 This store is made if it is not there and the other side is.`,
 		Example: `  bzzz sync /media/stick/bzzz-data
+  bzzz sync --prefix photos/ --prefix notes/ /media/stick/bzzz-data
   bzzz sync changes.bundle
   bzzz --data copy sync bzzz-data`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			other := args[0]
 			info, err := os.Stat(other)
+			if len(prefixes) > 0 && (err != nil || !info.IsDir()) {
+				return usage(cmd, "--prefix is for a sync with a data directory: %s is none", other)
+			}
 			switch {
 			case errors.Is(err, os.ErrNotExist):
 				if _, err := os.Stat(filepath.Dir(other)); err != nil {
@@ -50,15 +56,24 @@ This store is made if it is not there and the other side is.`,
 			case err != nil:
 				return err
 			case info.IsDir():
-				return a.syncDirs(cmd, other, info)
+				return a.syncDirs(cmd, other, info, prefixes)
 			}
 			return a.inDB(creating, func(db *engine.DB) error { return a.answerBundle(cmd, db, other) })
 		},
 	}
+	cmd.Flags().StringArrayVar(&prefixes, "prefix", nil, "sync only keys that begin with this (may be repeated)")
+	return cmd
 }
 
 // syncDirs syncs with the store in another data directory.
-func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo) error {
+func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, prefixes []string) error {
+	var scope [][]byte
+	for _, p := range prefixes {
+		scope = append(scope, []byte(p))
+	}
+	if err := engine.CheckScope(scope); err != nil {
+		return usage(cmd, "%w", err)
+	}
 	if there, err := storeAt(other); err != nil {
 		return err
 	} else if !there {
@@ -72,7 +87,7 @@ func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo) error
 		if err != nil {
 			return err
 		}
-		report, _, err := engine.SyncLocal(cmd.Context(), db, peer, engine.SyncOptions{})
+		report, _, err := engine.SyncLocal(cmd.Context(), db, peer, engine.SyncOptions{Scope: scope})
 		return closing(a.syncDone(other, report, err), peer)
 	})
 }
