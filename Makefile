@@ -8,7 +8,7 @@ PKGS := ./...
 FUZZTIME ?= 3s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: all build demo test race fuzz-smoke fuzz crash crash-long sim sim-long cover bench lint arch cross check clean help soak
+.PHONY: all build demo test race fuzz-smoke fuzz crash crash-long sim sim-long cover bench lint arch cross check clean help soak histories
 
 all: build
 
@@ -66,7 +66,10 @@ cover: ## test coverage by package
 bench: build ## the scenarios of docs/BENCHMARKS.md on this machine, small
 	./$(BIN)/bzzz bench -scale small
 
-check: lint race cross build ## what CI runs
+histories: ## random histories of the kernel, whole
+	$(GO) test -run 'CollectedDeletes|DamageDeletes' ./engine/replica
+
+check: lint race histories cross build ## what CI runs
 	./$(BIN)/bzzz replay -q testdata/edits-a.jsonl.gz
 	./$(BIN)/bzzz demo -q
 	@echo "check: all green"

@@ -68,12 +68,12 @@ func decodeBrake(b []byte) (brakeRecord, error) {
 
 // MayDrop decides on a peer's claim (KERNEL K7). What is allowed is counted
 // before it is dropped, so that a cut session counts too.
-func (h *host) MayDrop(name string, peer [16]byte, claim crdt.Clock) (*session.Held, error) {
+func (h *host) MayDrop(name string, peer [16]byte, claim crdt.Clock, keys uint64) (*session.Held, error) {
 	ns, err := h.db.OpenNamespace(h.ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	size, limit, records, err := ns.weighClaim(h.ctx, claim)
+	size, limit, records, err := ns.weighClaim(h.ctx, claim, keys)
 	if err != nil || size.Versions == 0 {
 		return nil, err
 	}
@@ -96,15 +96,15 @@ func (h *host) MayDrop(name string, peer [16]byte, claim crdt.Clock) (*session.H
 	return &size, ns.putLocal(h.ctx, brakePrefix+string(peer[:]), mine.append(nil))
 }
 
-// weighClaim returns what a claim would drop, how many keys a peer may drop in a
-// day, and what the brake remembers.
-func (ns *Namespace) weighClaim(ctx context.Context, claim crdt.Clock) (size session.Held, limit uint64, records map[[16]byte]brakeRecord, err error) {
+// weighClaim returns what a claim would drop, how many of keys a peer may drop in
+// a day, and what the brake remembers.
+func (ns *Namespace) weighClaim(ctx context.Context, claim crdt.Clock, keys uint64) (size session.Held, limit uint64, records map[[16]byte]brakeRecord, err error) {
 	err = ns.fullView(ctx, func(v *replica.View) (err error) {
 		if size.Keys, size.Versions, size.Bytes, err = v.ClaimSize(claim); err != nil {
 			return err
 		}
 		if most := ns.db.opts.MaxAbsentDrop; most >= 0 {
-			limit = max(uint64(most), v.Counts().Keys*absentDropPercent/100)
+			limit = max(uint64(most), keys*absentDropPercent/100)
 		}
 		records = brakeRecords(v)
 		return nil

@@ -83,6 +83,10 @@ func (v *syncView) Self() crdt.ReplicaID    { return v.ns.db.ReplicaID() }
 func (v *syncView) Keys() uint64            { return v.Counts().Keys }
 func (v *syncView) Root() ([32]byte, error) { return v.ns.rootOf(v.View) }
 
+func (v *syncView) RootWithin(s replica.Scope) ([32]byte, uint64, error) {
+	return v.ns.rootWithin(v.View, s)
+}
+
 func (v *syncView) Sketch() (*replica.Sketch, error) { return v.ns.sketchOf(v.View) }
 
 func (v *syncView) Err() error { return v.snap.Err() }
@@ -135,6 +139,7 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 				return err, err
 			}
 			sum.Dropped += dropped.Versions
+			sum.Kept += int(dropped.Held.Count())
 			g.reloadRules(ns)
 		}
 		for _, v := range versions {

@@ -64,6 +64,24 @@ func (ns *Namespace) rootOf(v *replica.View) (merkle.Digest, error) {
 	return root, nil
 }
 
+// rootWithin is rootOf for a scope, with the number of its keys.
+func (ns *Namespace) rootWithin(v *replica.View, s replica.Scope) (root merkle.Digest, keys uint64, err error) {
+	if s == nil {
+		root, err = ns.rootOf(v)
+		return root, v.Counts().Keys, err
+	}
+	ns.roots.mu.Lock()
+	defer ns.roots.mu.Unlock()
+	t, err := v.Tree()
+	if err != nil {
+		return root, 0, err
+	}
+	if root, keys, err = t.Within(s); err == nil {
+		ns.keepTree(v, t)
+	}
+	return root, keys, err
+}
+
 // keepTree remembers what a tree that will not be used any more has found. The
 // caller holds the cache's lock.
 func (ns *Namespace) keepTree(v *replica.View, t *replica.Tree) {

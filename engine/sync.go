@@ -21,6 +21,12 @@ type SyncOptions struct {
 	// Namespaces to sync; nil = all of both sides, making those that are not
 	// here yet.
 	Namespaces []string
+	// Scope limits the sync to the names that begin with one of these prefixes:
+	// at most MaxScope, none of them the beginning of another; nil = everything.
+	// The namespaces' own records go along. Both sides then hold the same in this
+	// part, which the report's root proves; their clocks say nothing about it. In
+	// ServeSync it is what is offered: a peer that asks for more is refused.
+	Scope [][]byte
 	// Live keeps the session open after the reconcile: both sides push what
 	// they commit, until ctx ends or the stream breaks.
 	Live bool
@@ -58,8 +64,8 @@ type NamespaceSync struct {
 	PastSent     int            `json:"past_sent"`      // retained old versions sent
 	PastReceived int            `json:"past_received"`  // and taken in
 	Held         *session.Held  `json:"held,omitempty"` // removals that the brake holds back
-	InSync       bool           `json:"in_sync"`        // equal clocks and roots, proven
-	Root         [32]byte       `json:"-"`
+	InSync       bool           `json:"in_sync"`        // equal clocks and roots, proven; of a Scope equal roots
+	Root         [32]byte       `json:"-"`              // of a Scope the hash of its prefixes' roots
 	Err          error          `json:"-"`
 }
 
@@ -135,11 +141,16 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 		stream.Close()
 		return SyncReport{}, err
 	}
+	scope, err := newScope(opts.Scope)
+	if err != nil {
+		stream.Close()
+		return SyncReport{}, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	h := &host{db: db, ctx: ctx, opts: opts}
 	s := session.New(session.Config{
-		Initiator: initiator, Namespaces: opts.Namespaces, Live: opts.Live, History: opts.History, Salt: random[[8]byte](), Zstd: wire.NewZstd(),
+		Initiator: initiator, Namespaces: opts.Namespaces, Scope: scope, Live: opts.Live, History: opts.History, Salt: random[[8]byte](), Zstd: wire.NewZstd(),
 	}, h)
 	d := &driver{
 		db: db, s: s, stream: stream, opts: opts, initiator: initiator, inbox: newInbox(), started: started,
@@ -151,7 +162,7 @@ func (db *DB) runSession(ctx context.Context, stream io.ReadWriteCloser, opts Sy
 	var helpers sync.WaitGroup
 	helpers.Go(d.read)
 	helpers.Go(func() { d.watch(ctx, cancel) })
-	err := d.run(ctx)
+	err = d.run(ctx)
 	took := time.Since(started) // what follows is a good-bye
 	s.Close()                   // its snapshot is not to be held while the peer takes its time
 	cause := context.Cause(ctx)

@@ -20,6 +20,7 @@ var errDiffer = errors.New("the two do not hold the same yet")
 
 func newSyncCmd(a *app) *cobra.Command {
 	var opts engine.SyncOptions
+	var prefixes []string
 	cmd := &cobra.Command{
 		Use:   "sync DIR|FILE",
 		Short: "Bring two stores together, directly or through a bundle file",
@@ -27,7 +28,8 @@ func newSyncCmd(a *app) *cobra.Command {
 
 With DIR, the data directory of another store, both are opened and every
 namespace of both is synced. The exit code is 0 only if clocks and roots are
-equal in the end.
+equal in the end. With --prefix, which may be repeated, only the keys that begin
+with it are compared and brought over, and the rest is left as it is.
 
 Where one store knows keys to be deleted whose deletes it has collected, the
 other drops them: at most 1,000 keys or 5 % of the namespace a day, unless a
@@ -41,12 +43,16 @@ back and forth until both sides report nothing new.
 
 This store is made if it is not there and the other side is.`,
 		Example: `  bzzz sync /media/stick/bzzz-data
+  bzzz sync --prefix photos/ --prefix notes/ /media/stick/bzzz-data
   bzzz sync changes.bundle
   bzzz --data copy sync bzzz-data`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			other := args[0]
 			info, err := os.Stat(other)
+			if len(prefixes) > 0 && (err != nil || !info.IsDir()) {
+				return usage(cmd, "--prefix is for a sync with a data directory: %s is none", other)
+			}
 			switch {
 			case errors.Is(err, os.ErrNotExist):
 				if _, err := os.Stat(filepath.Dir(other)); err != nil {
@@ -56,18 +62,25 @@ This store is made if it is not there and the other side is.`,
 			case err != nil:
 				return err
 			case info.IsDir():
-				return a.syncDirs(cmd, other, info, opts)
+				return a.syncDirs(cmd, other, info, opts, prefixes)
 			}
 			return a.inDB(creating, func(db *engine.DB) error { return a.answerBundle(cmd, db, other) })
 		},
 	}
 	cmd.Flags().BoolVar(&opts.History, "history", false, "bring old versions too, on both sides: what is retained, each once")
 	cmd.Flags().BoolVar(&opts.ConfirmDrop, "confirm-drop", false, "drop what the other store knows to be deleted, however much it is, on both sides")
+	cmd.Flags().StringArrayVar(&prefixes, "prefix", nil, "sync only keys that begin with this (may be repeated)")
 	return cmd
 }
 
 // syncDirs syncs with the store in another data directory.
-func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, opts engine.SyncOptions) error {
+func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, opts engine.SyncOptions, prefixes []string) error {
+	for _, p := range prefixes {
+		opts.Scope = append(opts.Scope, []byte(p))
+	}
+	if err := engine.CheckScope(opts.Scope); err != nil {
+		return usage(cmd, "%w", err)
+	}
 	if there, err := storeAt(other); err != nil {
 		return err
 	} else if !there {

@@ -19,6 +19,7 @@ type Applied struct {
 	Forks     int // dots that were used for two versions (KERNEL K2 (1)): an alarm
 	Adopted   int // dots taken over as dead
 	Dropped   int // live versions dropped on the peer's claim
+	Kept      int // live versions that a claim named and that stay for now: see Batch.Drop
 	Late      int // versions out of gaps of retired replicas: see Retirement
 }
 
@@ -31,6 +32,7 @@ func (a *Applied) Add(o Applied) {
 	a.Forks += o.Forks
 	a.Adopted += o.Adopted
 	a.Dropped += o.Dropped
+	a.Kept += o.Kept
 	a.Late += o.Late
 }
 

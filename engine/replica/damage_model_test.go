@@ -139,7 +139,7 @@ func (n *node) readable(key string) (out crdt.Siblings, ok bool) {
 func TestDamageDeletesNothing(t *testing.T) {
 	t.Parallel()
 	histories := uint64(600)
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		histories = 60
 	}
 	hits := 0

@@ -236,7 +236,7 @@ func (m *model) settle() {
 func TestCollectedDeletesNeverReturn(t *testing.T) {
 	t.Parallel()
 	histories := uint64(1500)
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		histories = 300
 	}
 	sum := map[string]int{}

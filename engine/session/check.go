@@ -13,7 +13,7 @@ func (sp *space) sendCheck() error {
 	sp.phase = checking
 	err := sp.withSnapshot(func(snap Snapshot) error {
 		root, err := sp.rootOf(snap)
-		sp.mine = &wire.Check{NS: sp.index, Root: root, Clock: clockDigest(snap.Clock(), snap.Gone()), Behind: sp.behind && sp.report.Held == nil}
+		sp.mine = &wire.Check{NS: sp.index, Root: root, Clock: sp.clocks(snap), Behind: sp.behind && sp.report.Held == nil}
 		if root == [32]byte{} && err == nil {
 			_, e := snap.LenientTree()
 			sp.mine.Broken = e != nil || snap.Err() != nil
@@ -80,12 +80,14 @@ func (sp *space) compare(m wire.Check) error {
 		if err != nil || root == [32]byte{} {
 			return err
 		}
-		sameClock := m.Clock == clockDigest(clock, gone)
+		sameClock := m.Clock == sp.clocks(snap)
 		sp.report.Root = root
 		sp.report.InSync = sameClock && m.Root == root
 		switch {
 		case sp.report.Held != nil:
 			sp.report.Err = sp.report.Held
+		case sp.scope != nil:
+			sp.report.Err = sp.stuck(m.Root == root)
 		case sameClock && m.Root != root:
 			sp.report.Err = fmt.Errorf("equal clocks with unequal roots: %w", errs.ErrCorrupt)
 		}
@@ -93,7 +95,7 @@ func (sp *space) compare(m wire.Check) error {
 	})
 	if err == nil && sp.report.InSync {
 		sp.report.Err = nil
-		err = sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root, clock, gone)
+		err = sp.noteAgreed(clock, gone)
 	}
 	return err
 }

@@ -28,8 +28,9 @@ type Host interface {
 	Apply(namespace string, versions []*crdt.Version, adopt *Adoption) (replica.Applied, error)
 	// MayDrop decides whether live versions may be dropped because a peer knows
 	// them to be dead (KERNEL K7). If not it says what is held back.
-	// The peer is named by its journal's id.
-	MayDrop(namespace string, peer [16]byte, claim crdt.Clock) (*Held, error)
+	// The peer is named by its journal's id; keys is how many there are in what
+	// the session is about.
+	MayDrop(namespace string, peer [16]byte, claim crdt.Clock, keys uint64) (*Held, error)
 	// Agreed is told that a peer has been proven to hold the same. A peer that
 	// was equal from the start has not named itself: it is zero.
 	Agreed(namespace string, peer [16]byte, root [32]byte, clock, gone crdt.Clock) error
@@ -100,6 +101,8 @@ type Snapshot interface {
 	Gone() crdt.Clock
 	// Root is the 32 bytes that prove agreement.
 	Root() ([32]byte, error)
+	// RootWithin is the same for a scope, with the number of its keys.
+	RootWithin(scope replica.Scope) (root [32]byte, keys uint64, err error)
 	// Missing yields the live versions whose dots are not in have, and reports
 	// those that cannot be read.
 	Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Version, error]
@@ -139,6 +142,16 @@ func helloDigest(salt [8]byte, namespace string, root [32]byte, clock [16]byte) 
 	b = append(b, clock[:]...)
 	sum := sha256.Sum256(b)
 	return [16]byte(sum[:16])
+}
+
+// covers reports whether base >= gone for every replica (K4).
+func covers(clock, gone crdt.Clock) bool {
+	for _, r := range gone.Replicas() {
+		if clock.Base(r) < gone.Of(r).Max() {
+			return false
+		}
+	}
+	return true
 }
 
 // proof shows the peer that we hold the same without having echoed its digest.

@@ -358,6 +358,7 @@ func (n *node) applyAll(name string, versions []*crdt.Version, a *Adoption) (sum
 				return err
 			}
 			sum.Dropped += dropped.Versions
+			sum.Kept += int(dropped.Held.Count())
 		}
 		if n.applies == n.crashAt {
 			return errCrash
@@ -367,7 +368,7 @@ func (n *node) applyAll(name string, versions []*crdt.Version, a *Adoption) (sum
 	return sum, err
 }
 
-func (n *node) MayDrop(name string, _ [16]byte, claim crdt.Clock) (*Held, error) {
+func (n *node) MayDrop(name string, _ [16]byte, claim crdt.Clock, _ uint64) (*Held, error) {
 	var held Held
 	err := n.kv.View(func(tx store.Tx) error {
 		v, err := n.spaces[name].View(tx)
@@ -447,9 +448,12 @@ type snapshot struct {
 	listing *replica.View
 }
 
-func (s *snapshot) Self() crdt.ReplicaID             { return s.self }
-func (s *snapshot) Keys() uint64                     { return s.Counts().Keys }
-func (s *snapshot) Root() ([32]byte, error)          { return s.View.Root() }
+func (s *snapshot) Self() crdt.ReplicaID    { return s.self }
+func (s *snapshot) Keys() uint64            { return s.Counts().Keys }
+func (s *snapshot) Root() ([32]byte, error) { return s.View.Root() }
+func (s *snapshot) RootWithin(scope replica.Scope) ([32]byte, uint64, error) {
+	return s.View.RootWithin(scope)
+}
 func (s *snapshot) Sketch() (*replica.Sketch, error) { return s.View.Sketch(nil) }
 func (s *snapshot) Err() error                       { return s.snap.Err() }
 func (s *snapshot) Release()                         { s.snap.Release() }

@@ -39,6 +39,7 @@ func (sp *space) pumpTail() (bool, error) {
 		}
 		more = end < snap.Arrival()
 		sp.cursor = end
+		push.limit(sp.scope)
 		adopt := push.dots.Minus(sp.has)
 		if adopt.IsEmpty() {
 			return nil
@@ -68,6 +69,9 @@ func (sp *space) pumpTail() (bool, error) {
 func (sp *space) endPush(adopt, gone crdt.Clock) {
 	s := sp.s
 	sp.flush(sp.number)
+	if sp.scope != nil {
+		adopt, gone = crdt.NewClock(), crdt.NewClock()
+	}
 	m := wire.Done{NS: sp.index, Number: sp.number, Batches: s.enc.Batches(), Adopt: adopt, Gone: gone}
 	s.send(wire.TypeDone, m.Append(nil, s.cfg.Zstd))
 	sp.number++
@@ -93,8 +97,8 @@ func (sp *space) pushAsked(snap Snapshot) error {
 		if err != nil {
 			return err
 		}
-		if !sp.asked.Has(v.Dot) {
-			continue // lost here too, and not asked for
+		if !sp.asked.Has(v.Dot) || !sp.scope.Has(v.Key) {
+			continue // lost here too, and not asked for; or not to be had in this session
 		}
 		if size.add(v); !sent.IsEmpty() && size.memory >= s.sizes.memory {
 			break

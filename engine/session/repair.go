@@ -37,6 +37,9 @@ type repair struct {
 	enc  *sketch.Encoder
 	dec  *sketch.Decoder
 	walk *walk.Walk
+	tree *replica.Tree // that is walked
+	salt [16]byte
+	part int // of the scope that is walked
 
 	offer    crdt.Clock // of ours, what the peer may lack
 	want     crdt.Clock // of ours, what the peer wants
@@ -65,10 +68,10 @@ func (sp *space) startRepair() error {
 	}
 	r := &repair{snap: snap, mode: wire.ModeSketch, offer: crdt.NewClock(), want: crdt.NewClock(), dead: crdt.NewClock()}
 	sp.phase, sp.repair, sp.sentDone, sp.gotDone = repairing, r, false, false
-	switch sp.rounds {
-	case 0:
-	case 1:
-		r.mode = wire.ModeWalk
+	switch {
+	case sp.rounds == 0 && sp.scope == nil:
+	case sp.rounds == 0 || sp.rounds == 1 && sp.scope == nil:
+		r.mode = wire.ModeWalk // the sketch is one of the whole namespace
 	default:
 		r.mode = wire.ModeCareful
 	}
@@ -87,7 +90,7 @@ func (sp *space) sendRepair() error {
 	if err != nil {
 		return err
 	}
-	r.mine = wire.Repair{NS: sp.index, Mode: r.mode, Root: root, Keys: r.snap.Keys()}
+	r.mine = wire.Repair{NS: sp.index, Mode: r.mode, Root: root, Keys: sp.size}
 	r.mine.Salt = sp.s.salt()
 	if r.mode == wire.ModeSketch && sp.s.cfg.Initiator {
 		r.mine.Cells = firstCells
@@ -127,6 +130,9 @@ func (s *Session) onRepair(payload []byte) error {
 		return err
 	}
 	r := sp.repair
+	if sp.scope != nil && m.Mode == wire.ModeSketch {
+		return fmt.Errorf("REPAIR of a part of %q by sketch: %w", sp.name, errs.ErrInvalid)
+	}
 	if r.fixed || r.offered {
 		return fmt.Errorf("REPAIR of %q after its end: %w", sp.name, errs.ErrInvalid)
 	}
@@ -176,24 +182,32 @@ func (sp *space) compareBy(m wire.Repair) error {
 			return err
 		}
 		salt := binary.LittleEndian.Uint64(first[:]) ^ binary.LittleEndian.Uint64(second[:])
-		if r.enc, err = sketch.NewEncoder(own.Sketch, salt|1, 0); err != nil {
+		if r.enc, err = sketch.NewEncoder(own.Sketch, salt|1, sp.s.sizes.cells); err != nil {
 			return err
 		}
 		return sp.sendCells(m.Cells)
 	}
 	sp.note("tree")
-	tree, err := r.snap.LenientTree()
-	if err != nil {
+	var err error
+	if r.tree, err = r.snap.LenientTree(); err != nil {
 		return err
 	}
-	cut := 4
+	r.salt, r.part = [16]byte(append(first[:], second[:]...)), 0
+	return sp.startWalk()
+}
+
+// startWalk begins the walk of the tree, or of the next part of the scope.
+func (sp *space) startWalk() error {
+	r := sp.repair
+	cfg := walk.Config{Initiator: sp.s.cfg.Initiator, Salt: r.salt, Cut: 4}
 	if r.mode == wire.ModeCareful {
-		cut = 8
+		cfg.Cut = 8
 	}
-	r.walk, err = walk.New(tree.Index, walk.Config{
-		Initiator: initiator, Salt: [16]byte(append(first[:], second[:]...)), Cut: cut,
-	})
-	if err != nil || !initiator {
+	if sp.scope != nil {
+		cfg.Prefix = sp.scope[r.part]
+	}
+	var err error
+	if r.walk, err = walk.New(r.tree.Index, cfg); err != nil || !cfg.Initiator {
 		return err
 	}
 	out, err := r.walk.Start()
@@ -201,6 +215,16 @@ func (sp *space) compareBy(m wire.Repair) error {
 		return err
 	}
 	sp.s.send(wire.TypeWalk, wire.Part{NS: sp.index, Data: out}.Append(nil))
+	return nil
+}
+
+// endWalk goes on to the next part of the scope, or to what the walks found.
+func (sp *space) endWalk() error {
+	r := sp.repair
+	if r.part++; r.part < len(sp.scope) {
+		return sp.startWalk()
+	}
+	sp.sendOffer()
 	return nil
 }
 
@@ -386,7 +410,7 @@ func (s *Session) onWalk(payload []byte) error {
 		s.send(wire.TypeWalk, wire.Part{NS: sp.index, Data: out}.Append(nil))
 	}
 	if done {
-		sp.sendOffer()
+		return sp.endWalk()
 	}
 	return nil
 }
@@ -497,7 +521,10 @@ func (s *Session) onFix(payload []byte) error {
 	r.gotFix = true
 	r.want.Merge(m.Want)
 	if !m.Dead.IsEmpty() {
-		held, err := s.host.MayDrop(sp.name, sp.journal, m.Dead)
+		if sp.scope != nil && !r.offer.Contains(m.Dead) {
+			return fmt.Errorf("FIX of a part of %q that claims more than was offered: %w", sp.name, errs.ErrInvalid)
+		}
+		held, err := s.host.MayDrop(sp.name, sp.journal, m.Dead, r.mine.Keys)
 		if err != nil {
 			return err
 		}

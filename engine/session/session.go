@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"bzzz/crdt"
+	"bzzz/engine/replica"
 	"bzzz/engine/session/wire"
 	"bzzz/internal/errs"
 )
@@ -45,6 +46,8 @@ type sizes struct {
 	// bounds it with contexts and all: 200 bytes for each of a million versions,
 	// and room. More is a fault of the peer; a reconcile brings the same in parts.
 	push, pushMemory int64
+	// cells bounds the sketch that is sent; 0 is all of it.
+	cells int
 }
 
 func defaultSizes() sizes {
@@ -57,10 +60,11 @@ func defaultSizes() sizes {
 // Config says how a session behaves.
 type Config struct {
 	Initiator  bool
-	Namespaces []string // of the initiator; nil = all, and those the peer has besides
-	Live       bool     // go on pushing after the reconcile
-	History    bool     // ask for retained history afterwards
-	Salt       [8]byte  // random
+	Namespaces []string      // of the initiator; nil = all, and those the peer has besides
+	Scope      replica.Scope // of every namespace only this part; nil = all of it
+	Live       bool          // go on pushing after the reconcile
+	History    bool          // ask for retained history afterwards
+	Salt       [8]byte       // random
 	Zstd       *wire.Zstd
 }
 
@@ -130,7 +134,7 @@ func (s *Session) Start() error {
 		if err != nil {
 			return err
 		}
-		e := wire.Entry{Namespace: name, Digest: digest}
+		e := wire.Entry{Namespace: name, Prefixes: sp.scope, Digest: digest}
 		if err := sp.propose(nil); err != nil {
 			return err
 		}
@@ -148,7 +152,7 @@ func (s *Session) addSpace(name string) (*space, error) {
 	if slices.ContainsFunc(s.spaces, func(sp *space) bool { return sp.name == name }) {
 		return nil, fmt.Errorf("namespace %q named twice: %w", name, errs.ErrInvalid)
 	}
-	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name},
+	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), scope: s.cfg.Scope, report: NamespaceReport{Name: name},
 		asked: crdt.NewClock(), noted: crdt.NewClock(), sought: crdt.NewClock()}
 	s.spaces = append(s.spaces, sp)
 	return sp, nil
@@ -380,7 +384,7 @@ func (s *Session) onWelcome(payload []byte) error {
 		if err != nil {
 			return err
 		}
-		open.Entries = append(open.Entries, wire.Entry{Namespace: name, Digest: digest})
+		open.Entries = append(open.Entries, wire.Entry{Namespace: name, Prefixes: sp.scope, Digest: digest})
 	}
 	if len(open.Entries) > 0 {
 		s.send(wire.TypeOpen, open.Append(nil))
@@ -403,11 +407,11 @@ func (s *Session) onOpen(payload []byte) error {
 		if err != nil {
 			return err
 		}
-		if len(e.Prefixes) > 0 {
-			return fmt.Errorf("scoped session on %q: %w", e.Namespace, errs.ErrUnsupported)
-		}
 		if err := s.host.Accept(e.Namespace); err != nil {
 			return err // we offered it ourselves
+		}
+		if err := sp.limit(e.Prefixes); err != nil {
+			return err
 		}
 		sp.phase = awaitState
 		if err := sp.sendState(); err != nil {

@@ -99,24 +99,6 @@ func TestRefusedNamespace(t *testing.T) {
 	}
 }
 
-func TestScopedSessionIsRefused(t *testing.T) {
-	t.Parallel()
-	b := newNode(newWorld(), 2, "ns", "more")
-	s := New(Config{Zstd: wire.NewZstd()}, b)
-	scope := [][]byte{[]byte("a")}
-	hello := wire.Hello{MinProto: 1, MaxProto: 1, Entries: []wire.Entry{{Namespace: "ns", Prefixes: scope}}}
-	if err := s.Receive(wire.Frame{Type: wire.TypeHello, Payload: hello.Append(nil)}); err != nil {
-		t.Fatal(err)
-	}
-	if n := s.Report().Namespaces[0]; !errors.Is(n.Err, errs.ErrUnsupported) {
-		t.Errorf("got %v, want unsupported", n.Err)
-	}
-	open := wire.Open{Entries: []wire.Entry{{Namespace: "more", Prefixes: scope}}}
-	if err := s.Receive(wire.Frame{Type: wire.TypeOpen, Payload: open.Append(nil)}); !errors.Is(err, errs.ErrUnsupported) {
-		t.Errorf("got %v, want unsupported", err)
-	}
-}
-
 func TestProtocolVersion(t *testing.T) {
 	t.Parallel()
 	a, b := newNode(newWorld(), 1, "ns"), newNode(newWorld(), 2, "ns")

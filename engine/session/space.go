@@ -29,6 +29,8 @@ type space struct {
 	s      *Session
 	name   string
 	index  uint64
+	scope  replica.Scope // what of it the session is about
+	size   uint64        // keys of that
 	phase  phase
 	digest [16]byte // of our state when the session opened
 	base   *Base    // what both may once have agreed on
@@ -77,6 +79,8 @@ type stream struct {
 	next func() (*crdt.Version, error, bool)
 	stop func()
 	held *crdt.Version // did not fit into the last batch
+
+	outside crdt.Clock // of the versions that were left out, their keys being out of scope
 }
 
 // stop ends a stream and its snapshot.
@@ -93,15 +97,15 @@ func (sp *space) stop() {
 
 // openStream begins to send what have lacks of a snapshot.
 func (sp *space) openStream(snap Snapshot, have crdt.Clock) {
-	st := &stream{snap: snap}
-	st.next, st.stop = iter.Pull2(snap.Missing(have, func(crdt.Dot) {})) // finishStream finds what is lost
+	st := &stream{snap: snap, outside: crdt.NewClock()}
+	st.next, st.stop = iter.Pull2(st.within(sp.scope, snap.Missing(have, func(crdt.Dot) {}))) // finishStream finds what is lost
 	sp.stream = st
 }
 
 // rootOf returns the root of a snapshot. Where damage keeps it from being
 // computed it is zero, that of nobody, and the version in question is noted.
 func (sp *space) rootOf(snap Snapshot) ([32]byte, error) {
-	root, err := snap.Root()
+	root, err := sp.extent(snap)
 	if !errors.Is(err, errs.ErrCorrupt) {
 		return root, err
 	}
@@ -137,7 +141,7 @@ func (sp *space) withSnapshot(fn func(Snapshot) error) error {
 // peer's, the peer has what our clock says: that is remembered.
 func (sp *space) helloDigest() ([16]byte, error) {
 	err := sp.withSnapshot(func(snap Snapshot) error {
-		root, err := snap.Root()
+		root, err := sp.extent(snap)
 		switch {
 		case err == nil:
 			sp.report.Root = root
@@ -146,7 +150,7 @@ func (sp *space) helloDigest() ([16]byte, error) {
 			root, err = [32]byte(append(self[:], journal[:]...)), nil
 		}
 		sp.has, sp.cursor = snap.Clock().Clone(), snap.Arrival()
-		sp.digest = helloDigest(sp.s.cfg.Salt, sp.name, root, clockDigest(snap.Clock(), snap.Gone()))
+		sp.digest = helloDigest(sp.s.cfg.Salt, sp.name, root, sp.clocks(snap))
 		return err
 	})
 	return sp.digest, err
@@ -155,8 +159,8 @@ func (sp *space) helloDigest() ([16]byte, error) {
 // judge compares a peer's HELLO entry with our state.
 func (sp *space) judge(e wire.Entry) (wire.Verdict, error) {
 	err := sp.s.host.Accept(e.Namespace)
-	if err == nil && len(e.Prefixes) > 0 {
-		err = fmt.Errorf("scoped session: %w", errs.ErrUnsupported)
+	if err == nil {
+		err = sp.limit(e.Prefixes)
 	}
 	if err != nil {
 		sp.refuse(err)
@@ -203,7 +207,7 @@ func (sp *space) agree() error {
 	sp.phase, sp.number, sp.expect = live, 1, 1
 	sp.checked = true
 	sp.report.InSync, sp.report.Tier = true, "equal"
-	return sp.s.host.Agreed(sp.name, sp.journal, sp.report.Root, sp.has, crdt.NewClock())
+	return sp.noteAgreed(sp.has, crdt.NewClock())
 }
 
 func (sp *space) refuse(err error) {
@@ -224,7 +228,7 @@ func (sp *space) sendStateOf(snap Snapshot) error {
 	sp.shown = snap.Clock().Clone()
 	m := wire.State{NS: sp.index, Snapshot: wire.Snapshot{
 		Node: snap.Self(), Epoch: sp.s.host.Epoch(), Journal: snap.Journal(), Root: root,
-		Count: snap.Keys(), Clock: snap.Clock(), Gone: snap.Gone(),
+		Count: sp.size, Clock: snap.Clock(), Gone: snap.Gone(),
 	}}
 	if b := sp.base; b != nil && m.Clock.Contains(b.Clock) && m.Gone.Contains(b.Gone) {
 		m.Based, m.Base = true, b.Digest
@@ -343,6 +347,9 @@ func (sp *space) flush(number uint64) {
 func (sp *space) finishStream() error {
 	st := sp.stream
 	sp.flush(sp.number)
+	if sp.scope != nil {
+		return sp.finishScoped()
+	}
 	rest := st.snap.Clock().Minus(sp.has)
 	adopt, err := st.snap.DeadWithin(rest)
 	if err == nil {
@@ -355,6 +362,11 @@ func (sp *space) finishStream() error {
 	sp.has.Merge(adopt)
 	sp.given = adopt
 	m := wire.Done{NS: sp.index, Number: sp.number, Batches: sp.s.enc.Batches(), Adopt: adopt, Gone: st.snap.Gone()}
+	return sp.sendDone(m)
+}
+
+// sendDone ends the stream.
+func (sp *space) sendDone(m wire.Done) error {
 	sp.s.send(wire.TypeDone, m.Append(nil, sp.s.cfg.Zstd))
 	sp.stop()
 	sp.sentDone = true
@@ -388,6 +400,9 @@ func (s *Session) onBatch(payload []byte) error {
 		return fmt.Errorf("BATCH of stream %d of %q out of turn: %w", b.Number, sp.name, errs.ErrInvalid)
 	}
 	for i := range b.Versions {
+		if !sp.scope.Has(b.Versions[i].Key) {
+			return fmt.Errorf("BATCH of %q with a key out of scope: %w", sp.name, errs.ErrInvalid)
+		}
 		sp.pending = append(sp.pending, &b.Versions[i])
 		sp.held.add(&b.Versions[i])
 	}
@@ -416,21 +431,6 @@ func (sp *space) due(number uint64) bool {
 		return sp.repair.fixed && sp.repair.gotFix
 	}
 	return false
-}
-
-// weight is what versions weigh: their keys and values, and their memory.
-type weight struct{ content, memory int64 }
-
-// versionMemory is what a decoded version takes beside its bytes, rounded up.
-const versionMemory = 200
-
-func (w *weight) add(v *crdt.Version) {
-	content := int64(len(v.Key) + len(v.Value))
-	w.content += content
-	w.memory += content + versionMemory + 32*int64(len(v.Context))
-	for _, a := range v.Attrs {
-		w.memory += int64(len(a.Name) + len(a.Value) + 40)
-	}
 }
 
 // credit returns what has not been credited of the pending bytes.
@@ -481,6 +481,8 @@ func (s *Session) onDone(payload []byte) error {
 	switch {
 	case sp.phase == repairing && sp.repair.damaged:
 		adopt = nil
+	case sp.scope != nil:
+		adopt = sp.scopedAdoption()
 	case sp.phase == repairing:
 		adopt.Drop, adopt.From = sp.repair.dead, sp.report.Peer
 		sp.behind = false
@@ -495,7 +497,7 @@ func (s *Session) onDone(payload []byte) error {
 	if err := sp.apply(adopt); err != nil {
 		return err
 	}
-	sp.has.Merge(m.Adopt)
+	sp.has.Merge(m.Adopt) // of a scope nothing
 	sp.expect++
 	switch sp.phase {
 	case reconcile:
@@ -506,14 +508,4 @@ func (s *Session) onDone(payload []byte) error {
 		return sp.endRepair()
 	}
 	return nil
-}
-
-// covers reports whether base >= gone for every replica (K4).
-func covers(clock, gone crdt.Clock) bool {
-	for _, r := range gone.Replicas() {
-		if clock.Base(r) < gone.Of(r).Max() {
-			return false
-		}
-	}
-	return true
 }
