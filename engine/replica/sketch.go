@@ -246,9 +246,12 @@ func (v *View) WorthStoring(s *Sketch) bool {
 }
 
 // StoreSketch stores a sketch as the checkpoint, unless a later one is stored.
-// Up to 1.7 MB.
+// Up to 1.7 MB. One that has become too small to be kept goes.
 func (b *Batch) StoreSketch(s *Sketch) error {
 	bucket := b.tx.Bucket(b.names.sketch)
+	if s.Len() < sketchKept && bucket != nil {
+		return b.tx.DeleteBucket(b.names.sketch)
+	}
 	if bucket == nil {
 		var err error
 		if bucket, err = b.tx.CreateBucket(b.names.sketch, store.Ordered); err != nil {
