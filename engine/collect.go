@@ -53,24 +53,15 @@ func (db *DB) Collect(ctx context.Context, keep Retention) (CollectReport, error
 	return out, db.collectBlobs(ctx, &out)
 }
 
-// collectLoop collects now and then, until the DB is closed.
-func (db *DB) collectLoop() {
-	t := time.NewTicker(db.opts.CollectInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-db.ended:
-			return
-		case <-t.C:
-		}
-		started := time.Now()
-		r, err := db.Collect(context.Background(), Retention{}) // ends with ErrClosed
-		switch {
-		case err == nil:
-			db.opts.Logger.Info("collected", "tombstones", r.Tombstones, "versions", r.Removed, "bytes", r.Bytes+r.ChunkBytes, "seconds", time.Since(started).Seconds())
-		case !errors.Is(err, ErrClosed):
-			db.opts.Logger.Warn("not collected", "error", err)
-		}
+// collectByItself collects what the DB's own retention does not keep.
+func (db *DB) collectByItself() {
+	started := time.Now()
+	r, err := db.Collect(context.Background(), Retention{}) // ends with ErrClosed
+	switch {
+	case err == nil:
+		db.opts.Logger.Info("collected", "tombstones", r.Tombstones, "versions", r.Removed, "bytes", r.Bytes+r.ChunkBytes, "seconds", time.Since(started).Seconds())
+	case !errors.Is(err, ErrClosed):
+		db.opts.Logger.Warn("not collected", "error", err)
 	}
 }
 

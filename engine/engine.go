@@ -84,13 +84,13 @@ func Open(dir string, opts *Options) (*DB, error) {
 	}
 	db.workers.Go(db.commitLoop)
 	if o.Durability == DurableInterval {
-		db.workers.Go(db.syncLoop)
+		db.workers.Go(func() { db.every(o.SyncInterval, db.flush) })
 	}
 	if o.SweepInterval > 0 && !o.ReadOnly {
-		db.workers.Go(db.sweepLoop)
+		db.workers.Go(func() { db.every(o.SweepInterval, db.sweep) })
 	}
 	if o.CollectInterval > 0 && !o.ReadOnly {
-		db.workers.Go(db.collectLoop)
+		db.workers.Go(func() { db.every(o.CollectInterval, db.collectByItself) })
 	}
 	if !o.ReadOnly {
 		db.workers.Go(db.scrubLoop)
@@ -312,19 +312,25 @@ func (db *DB) catchUpAll() error {
 	return g.commit(nil)
 }
 
-func (db *DB) syncLoop() {
-	t := time.NewTicker(db.opts.SyncInterval)
+// every calls do each interval until the DB is closed.
+func (db *DB) every(interval time.Duration, do func()) {
+	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
 		select {
 		case <-db.ended:
 			return
 		case <-t.C:
-			if db.dirtyNow.Swap(false) {
-				if err := db.kv.Sync(); err != nil && !errors.Is(err, ErrClosed) {
-					db.poison(err)
-				}
-			}
+			do()
+		}
+	}
+}
+
+// flush makes durable what was committed since the last time.
+func (db *DB) flush() {
+	if db.dirtyNow.Swap(false) {
+		if err := db.kv.Sync(); err != nil && !errors.Is(err, ErrClosed) {
+			db.poison(err)
 		}
 	}
 }

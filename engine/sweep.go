@@ -11,20 +11,11 @@ import (
 // sweepBatch is how many expired versions one transaction deletes at most.
 const sweepBatch = 512
 
-// sweepLoop deletes what has expired, in bounded transactions.
-func (db *DB) sweepLoop() {
-	t := time.NewTicker(db.opts.SweepInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-db.ended:
-			return
-		case <-t.C:
-		}
-		for _, ns := range db.spaces() {
-			if err := ns.sweep(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
-				db.opts.Logger.Warn("expired versions not deleted", "namespace", ns.name, "error", err)
-			}
+// sweep deletes what has expired, in bounded transactions.
+func (db *DB) sweep() {
+	for _, ns := range db.spaces() {
+		if err := ns.sweep(); err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrNotFound) {
+			db.opts.Logger.Warn("expired versions not deleted", "namespace", ns.name, "error", err)
 		}
 	}
 }

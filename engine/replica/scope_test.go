@@ -11,19 +11,6 @@ import (
 	"bzzz/crdt"
 )
 
-func scopeOf(t testing.TB, prefixes ...string) Scope {
-	t.Helper()
-	var list [][]byte
-	for _, p := range prefixes {
-		list = append(list, []byte(p))
-	}
-	s, err := NewScope(list...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func TestNewScopeRefuses(t *testing.T) {
 	t.Parallel()
 	many := make([][]byte, MaxPrefixes+1)
