@@ -46,6 +46,9 @@ func (c Counter) Add(ctx context.Context, delta int64) error {
 		if totals, err = totals.Count(delta); err != nil {
 			return err
 		}
+		if mutant("counter floor dropped") {
+			s = nil
+		}
 		// What others wrote to the slot are floors: they must be carried on.
 		if err := t.set(slot, crdt.Count, totals.Join(crdt.FoldSlot(s)).Append(nil), nil, false); err != nil {
 			return err

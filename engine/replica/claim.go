@@ -45,7 +45,7 @@ func (b *Batch) Drop(claim crdt.Clock, peer crdt.ReplicaID) (Dropped, error) {
 	}
 	sum := Dropped{Held: crdt.NewClock()}
 	victims = slices.DeleteFunc(victims, func(x victim) bool {
-		held := x.guards && (x.kind == crdt.Delete || !b.adopted)
+		held := x.guards && (x.kind == crdt.Delete || !b.adopted) && !mutant("drop before adoption")
 		if held {
 			sum.Held.AddRange(b.ids.at(x.at.id), x.at.seq, x.at.seq)
 		}

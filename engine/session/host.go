@@ -113,6 +113,16 @@ func clockDigest(clock, gone crdt.Clock) [16]byte {
 	return [16]byte(sum[:16])
 }
 
+// covers reports whether base >= gone for every replica (K4).
+func covers(clock, gone crdt.Clock) bool {
+	for _, r := range gone.Replicas() {
+		if clock.Base(r) < gone.Of(r).Max() {
+			return false
+		}
+	}
+	return true
+}
+
 // helloDigest is the salted digest of a namespace's whole state.
 func helloDigest(salt [8]byte, namespace string, root [32]byte, clock [16]byte) [16]byte {
 	b := make([]byte, 0, 8+len(namespace)+48)

@@ -465,6 +465,11 @@ func (sp *space) sendFix(theirs crdt.Clock, known bool) error {
 	if err != nil {
 		return err
 	}
+	if mutant("claim from absence") {
+		if dead, err = r.snap.NotHeld(theirs.Meet(r.snap.Clock())); err != nil {
+			return err
+		}
+	}
 	want := theirs.Minus(dead)
 	if known {
 		if want, err = r.snap.NotHeld(want); err != nil {
@@ -510,10 +515,15 @@ func (s *Session) onFix(payload []byte) error {
 		if err != nil {
 			return err
 		}
-		if held != nil { // K7: what is sent is taken in, nothing is dropped or adopted
+		if held != nil && !mutant("brake ignored") { // K7: what is sent is taken in, nothing is dropped or adopted
 			r.damaged, sp.report.Held = true, held
 		} else {
 			r.dead = m.Dead
+		}
+	}
+	if mutant("drop without the adds") {
+		if _, err := s.host.Apply(sp.name, nil, &Adoption{Drop: r.dead}); err != nil {
+			return err
 		}
 	}
 	return sp.startStream()
