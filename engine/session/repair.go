@@ -387,7 +387,7 @@ func (s *Session) onWalk(payload []byte) error {
 		return err
 	}
 	r := sp.repair
-	if r.walk == nil || r.offered {
+	if r.walk == nil || r.offered || r.fixed && r.gotFix { // the stream has begun, which releases what the walk reads
 		return fmt.Errorf("WALK of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
 	out, done, err := r.walk.Receive(m.Data)
