@@ -207,7 +207,7 @@ func (v *View) verifyDots(live liveSet, report func(Problem)) error {
 			dot := crdt.Dot{Replica: r, Seq: e.seq}
 			report(Problem{What: "dot", Dot: dot, Err: damaged("dots view of "+dot.String(), e.arrival, how)})
 		}
-		for e, err := range mergeDots(v.liveDots(uint32(id), all), recent[r], all, d.died.Of(r)) {
+		for e, err := range mergeDots(v.liveDots(uint32(id), all, &dotBlocks{}), recent[r], all, d.died.Of(r)) {
 			if err != nil {
 				return err
 			}
