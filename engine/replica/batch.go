@@ -277,6 +277,11 @@ func (b *Batch) putHead(key []byte, h *head, before tally) error {
 				return err
 			}
 		}
+	} else if !after.conflict && before == (tally{}) && st.conflicts > 0 && b.conflicts.Get(key) != nil {
+		st.conflicts-- // what a head that damage took stood there for
+		if err := b.conflicts.Delete(key); err != nil {
+			return err
+		}
 	}
 	if len(h.siblings) == 0 {
 		return b.heads.Delete(key)

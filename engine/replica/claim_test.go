@@ -305,3 +305,25 @@ func TestClaimCostsWhatIsLive(t *testing.T) {
 		}
 	}
 }
+
+// TestLostHeadOfAConflict: the conflict index forgets a key whose head damage
+// took once something else stands there.
+func TestLostHeadOfAConflict(t *testing.T) {
+	t.Parallel()
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.write("k", crdt.Put, "a")
+	b.apply(a.write("j", crdt.Put, "beside"))
+	a.apply(b.write("k", crdt.Put, "b"))
+	b.pull(a, 10)
+	newer := b.write("k", crdt.Put, "over both")
+	a.must(a.kv.Update(func(tx store.Tx) error { return tx.Bucket(a.r.names.heads).Delete([]byte("k")) }))
+	a.apply(newer)
+	a.view(func(v *View) {
+		for k := range v.Conflicts(nil, nil) {
+			t.Errorf("key %q is listed as a conflict", k)
+		}
+		if n := v.Counts().Conflicts; n != 0 {
+			t.Errorf("%d conflicts are counted", n)
+		}
+	})
+}
