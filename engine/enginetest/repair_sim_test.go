@@ -3,6 +3,7 @@ package enginetest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,10 @@ import (
 
 // keepNothing makes Collect remove whatever the kernel allows.
 var keepNothing = engine.Retention{Versions: -1, Age: -1, TombstoneAge: -1}
+
+// keptRepairs are seeds that once found something: a key of the conflict index
+// whose lost head was never written again (87).
+var keptRepairs = []uint64{87}
 
 // repairSim is a history with collected deletes, nodes that are away for long
 // and lost index entries: what streaming alone does not bring together.
@@ -58,9 +63,7 @@ func (s *repairSim) harm() {
 		}
 		s.c.Stop(i)
 		s.away[i] = 1 + s.rng.IntN(2)
-		if s.rng.IntN(2) == 0 { // it comes back both behind and damaged
-			s.loseHeads(i)
-		}
+		s.loseHeads(i) // it comes back both behind and damaged
 	case "lost heads":
 		s.c.Stop(i)
 		s.loseHeads(i)
@@ -86,7 +89,7 @@ func (s *repairSim) harm() {
 // loseHeads takes a few keys out of the index of a node that is down, which
 // every other still has.
 func (s *repairSim) loseHeads(i int) {
-	most := 1 + s.rng.IntN(3)
+	most := 1 + s.rng.IntN(5)
 	keys := s.c.LoseHeads(i, func(key string) bool {
 		for n := range s.lost {
 			if n != i && s.lost[n][key] {
@@ -216,12 +219,14 @@ func (s *repairSim) check() {
 type totals struct {
 	sync.Mutex
 	enginetest.Comparisons
-	fault map[string]int
+	histories int
+	fault     map[string]int
 }
 
 func (a *totals) add(c enginetest.Comparisons, fault map[string]int) {
 	a.Lock()
 	defer a.Unlock()
+	a.histories++
 	a.Sketches += c.Sketches
 	a.Trees += c.Trees
 	a.Dropped += c.Dropped
@@ -236,7 +241,11 @@ func (a *totals) add(c enginetest.Comparisons, fault map[string]int) {
 // what they did once all are over.
 func repairHistories(t *testing.T, many uint64, o engine.Options, end func(s *repairSim)) *totals {
 	sum := &totals{fault: map[string]int{}}
+	list := slices.Clone(keptRepairs)
 	for seed := range seeds(6, many) {
+		list = append(list, seed)
+	}
+	for _, seed := range list {
 		for _, nodes := range []int{3, 4} {
 			t.Run(fmt.Sprintf("nodes=%d/seed=%d", nodes, seed), func(t *testing.T) {
 				t.Parallel()
@@ -269,7 +278,7 @@ func TestRepairSimulation(t *testing.T) {
 			"lost versions found": sum.Missing, "collected deletes": int64(sum.fault["collected deletes"]),
 			"nodes away": int64(sum.fault["away"]), "keys lost from an index": int64(sum.fault["keys lost from an index"]),
 		} {
-			if n == 0 {
+			if n == 0 && sum.histories >= 12 {
 				t.Errorf("no %s: the histories test little", what)
 			}
 		}
@@ -292,8 +301,8 @@ func TestBrakeSimulation(t *testing.T) {
 	var sum *totals
 	t.Cleanup(func() {
 		t.Logf("%+v", sum.Comparisons)
-		if sum.Held == 0 || sum.fault["released"] == 0 {
-			t.Errorf("%d claims were held back, %d nodes pairs released them: the histories test little", sum.Held, sum.fault["released"])
+		if (sum.Held == 0 || sum.fault["released"] == 0) && sum.histories >= 12 {
+			t.Errorf("%d claims were held back, %d pairs of nodes released them: the histories test little", sum.Held, sum.fault["released"])
 		}
 	})
 	sum = repairHistories(t, 100, engine.Options{MaxAbsentDrop: -1, BrakeQuorum: -1}, func(s *repairSim) {

@@ -307,23 +307,33 @@ func TestClaimCostsWhatIsLive(t *testing.T) {
 }
 
 // TestLostHeadOfAConflict: the conflict index forgets a key whose head damage
-// took once something else stands there.
+// took once something else stands there, or what stood there is known to be dead.
 func TestLostHeadOfAConflict(t *testing.T) {
 	t.Parallel()
-	a, b := newNode(t, 1), newNode(t, 2)
-	a.write("k", crdt.Put, "a")
-	b.apply(a.write("j", crdt.Put, "beside"))
-	a.apply(b.write("k", crdt.Put, "b"))
-	b.pull(a, 10)
-	newer := b.write("k", crdt.Put, "over both")
-	a.must(a.kv.Update(func(tx store.Tx) error { return tx.Bucket(a.r.names.heads).Delete([]byte("k")) }))
-	a.apply(newer)
-	a.view(func(v *View) {
-		for k := range v.Conflicts(nil, nil) {
-			t.Errorf("key %q is listed as a conflict", k)
-		}
-		if n := v.Counts().Conflicts; n != 0 {
-			t.Errorf("%d conflicts are counted", n)
-		}
-	})
+	ways := map[string]func(a *node, newer *crdt.Version, old crdt.Clock){
+		"written over": func(a *node, newer *crdt.Version, _ crdt.Clock) { a.apply(newer) },
+		"claimed":      func(a *node, _ *crdt.Version, old crdt.Clock) { a.drop(old) },
+		"adopted": func(a *node, _ *crdt.Version, old crdt.Clock) {
+			a.noteLost(old)
+			a.must(a.batch(func(b *Batch) error { _, err := b.Adopt(old, crdt.NewClock()); return err }))
+		},
+	}
+	for name, way := range ways {
+		a, b := newNode(t, 1), newNode(t, 2)
+		mine := a.write("k", crdt.Put, "a")
+		theirs := b.write("k", crdt.Put, "b")
+		a.apply(theirs)
+		b.pull(a, 10)
+		newer := b.write("k", crdt.Put, "over both")
+		a.must(a.kv.Update(func(tx store.Tx) error { return tx.Bucket(a.r.names.heads).Delete([]byte("k")) }))
+		way(a, newer, dotsOf(mine, theirs))
+		a.view(func(v *View) {
+			for k := range v.Conflicts(nil, nil) {
+				t.Errorf("%s: key %q is listed as a conflict", name, k)
+			}
+			if n := v.Counts().Conflicts; n != 0 {
+				t.Errorf("%s: %d conflicts are counted", name, n)
+			}
+		})
+	}
 }
