@@ -468,3 +468,35 @@ func TestWalkAfterTheStream(t *testing.T) {
 		}
 	}
 }
+
+// Cells that are asked for without end come to an end: no more than the sketch
+// has are sent.
+func TestMoreWithoutEnd(t *testing.T) {
+	t.Parallel()
+	a, b := apart(t)
+	l := newLink(a, b, Config{})
+	defer l.close()
+	l.deliver = func(fromA bool, _ int, f wire.Frame) []wire.Frame {
+		if !fromA && f.Type == wire.TypeCells {
+			return nil // the initiator waits: what follows is the liar's
+		}
+		return []wire.Frame{f}
+	}
+	if err := l.start(); err != nil {
+		t.Fatal(err)
+	}
+	sent := firstCells
+	for n := 1; ; n = 2*n + 1 {
+		err := l.b.s.Receive(wire.Frame{Type: wire.TypeMore, Payload: wire.More{Cells: uint64(min(n, maxPart))}.Append(nil)})
+		if err != nil {
+			if !errors.Is(err, errs.ErrInvalid) || sent < 256 {
+				t.Errorf("after %d cells: %v", sent, err)
+			}
+			return
+		}
+		if sent += min(n, maxPart); sent > sketch.MaxCells+maxPart {
+			t.Fatalf("%d cells and no end", sent)
+		}
+		l.b.s.Output()
+	}
+}

@@ -42,6 +42,7 @@ session | sender-side cursor              | TestCutRepair
 engine  | drop before add                 | TestTraceDropBeforeAdd
 engine  | tie by arrival                  | TestTraceTieByArrival
 engine  | counter floor dropped           | TestCounterCountsAndResets
+engine  | totals out of siblings          | TestCounterWithoutItsTotals
 engine  | plain delete of counters        | TestCounterCountsAndResets
 engine  | anchor ignored                  | TestIDIsDrawnAnew
 engine  | anchor not locked               | TestNoDotIsUsedTwice
