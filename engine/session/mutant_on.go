@@ -4,7 +4,7 @@ package session
 
 import (
 	"os"
-	mutex "sync"
+	mutex "sync" // the tests have a function sync
 
 	"bzzz/crdt"
 )
