@@ -8,7 +8,7 @@ PKGS := ./...
 FUZZTIME ?= 3s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: all build demo test race fuzz-smoke fuzz crash crash-long sim sim-long cover bench lint arch cross check clean help soak histories
+.PHONY: all build demo test race fuzz-smoke fuzz crash crash-long sim sim-long cover bench lint arch cross check clean help soak histories mutants mutants-short
 
 all: build
 
@@ -58,6 +58,12 @@ sim: ## clusters on a simulated network, short
 sim-long: ## clusters on a simulated network, many seeds
 	BZZZ_LONG=1 $(GO) test -count=1 -timeout 60m ./engine/enginetest
 
+mutants: ## plant the faults of docs/KERNEL.md: each must fail its test (about 30 s)
+	@GO="$(GO)" ./internal/arch/mutants.sh
+
+mutants-short: ## those of the kernel and the session
+	@GO="$(GO)" ./internal/arch/mutants.sh short
+
 soak: sim-long crash-long ## the long forms
 
 cover: ## test coverage by package
@@ -69,7 +75,7 @@ bench: build ## the scenarios of docs/BENCHMARKS.md on this machine, small
 histories: ## random histories of the kernel, whole
 	$(GO) test -run 'CollectedDeletes|DamageDeletes' ./engine/replica
 
-check: lint race histories cross build ## what CI runs
+check: lint race histories mutants-short cross build ## what CI runs
 	./$(BIN)/bzzz replay -q testdata/edits-a.jsonl.gz
 	./$(BIN)/bzzz demo -q
 	@echo "check: all green"

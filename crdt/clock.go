@@ -3,6 +3,7 @@ package crdt
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -48,11 +49,16 @@ func (c Clock) IsEmpty() bool { return len(c.sets) == 0 }
 // Len returns the number of replicas that have a dot in the clock.
 func (c Clock) Len() int { return len(c.sets) }
 
-// Count returns the number of dots in the clock.
+// Count returns the number of dots in the clock, the greatest number there is
+// if that is not enough: what bounds a peer's claims must not wrap around.
 func (c Clock) Count() uint64 {
 	var n uint64
 	for _, s := range c.sets {
-		n += s.Count()
+		sum := n + s.Count()
+		if sum < n {
+			return math.MaxUint64
+		}
+		n = sum
 	}
 	return n
 }

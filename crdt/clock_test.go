@@ -3,6 +3,7 @@ package crdt_test
 import (
 	"bytes"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
@@ -162,5 +163,18 @@ func TestReplicaIDText(t *testing.T) {
 		if _, err := crdt.ParseReplicaID(s); !errors.Is(err, crdt.ErrInvalid) {
 			t.Errorf("ParseReplicaID(%q) = %v, want ErrInvalid", s, err)
 		}
+	}
+}
+
+// Counts that would wrap around stay at the greatest number: they bound what
+// peers may claim.
+func TestClockCountDoesNotWrap(t *testing.T) {
+	t.Parallel()
+	c := crdt.NewClock()
+	for i := range uint32(1<<16 + 1) {
+		c.AddRange(crdt.ReplicaID{0: 1, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}, 1, crdt.MaxSeq)
+	}
+	if got := c.Count(); got != math.MaxUint64 {
+		t.Errorf("%d dots, want the greatest number", got)
 	}
 }

@@ -236,7 +236,7 @@ func (g *group) commit(work func() error) error {
 				return err
 			}
 		}
-		if stamp, err = putStamp(tx); err == nil {
+		if stamp, err = putStamp(tx); err == nil && !mutant("anchor written after the commit") {
 			db.writeAnchor(stamp)
 		}
 		return err
@@ -253,6 +253,9 @@ func (g *group) commit(work func() error) error {
 	if err != nil { // the store is as it was
 		g.undo(oldID, oldVouched)
 		return err
+	}
+	if mutant("anchor written after the commit") {
+		db.writeAnchor(stamp)
 	}
 	db.stamp = stamp
 	for _, b := range g.batches {

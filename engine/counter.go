@@ -46,6 +46,9 @@ func (c Counter) Add(ctx context.Context, delta int64) error {
 		if totals, err = totals.Count(delta); err != nil {
 			return err
 		}
+		if mutant("counter floor dropped") {
+			s = nil
+		}
 		// What others wrote to the slot are floors: they must be carried on.
 		if err := t.set(slot, crdt.Count, totals.Join(crdt.FoldSlot(s)).Append(nil), nil, false); err != nil {
 			return err
@@ -58,6 +61,9 @@ func (c Counter) Add(ctx context.Context, delta int64) error {
 // totals returns what this replica has counted in a slot of its own, whose
 // siblings are s. ErrCorrupt if its record is gone although it has counted.
 func (t *Txn) totals(slot []byte, s crdt.Siblings) (crdt.Slot, error) {
+	if mutant("totals out of siblings") {
+		return crdt.FoldSlot(s), nil
+	}
 	b, err := t.localRecord(slot)
 	if err != nil {
 		return crdt.Slot{}, err

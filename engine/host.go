@@ -119,6 +119,12 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 		if err != nil {
 			return err, nil
 		}
+		if mutant("drop before add") && adopt != nil {
+			if _, err := b.Drop(adopt.Drop, adopt.From); err != nil {
+				return err, err
+			}
+			adopt.Drop = crdt.NewClock()
+		}
 		if sum, err = b.Apply(versions); err != nil {
 			return err, err
 		}

@@ -120,6 +120,10 @@ func disown(tx store.Tx) error {
 // of a copy has: numbers agree by chance once two copies went on apart.
 func putStamp(tx store.Tx) ([8]byte, error) {
 	stamp := random[[8]byte]()
+	if mutant("anchor naming a number") {
+		copy(stamp[:], tx.Bucket(bucketDB).Get(keyStamp))
+		binary.BigEndian.PutUint64(stamp[:], binary.BigEndian.Uint64(stamp[:])+1)
+	}
 	return stamp, tx.Bucket(bucketDB).Put(keyStamp, append([]byte(nil), stamp[:]...))
 }
 

@@ -81,6 +81,9 @@ func (g *group) reloadRules(ns *Namespace) {
 func fold(src source, name []byte, s crdt.Siblings) crdt.View {
 	ns := src.home()
 	resolve := ns.db.opts.Resolvers.Get(ns.rules.Load().resolver(name))
+	if mutant("tie by arrival") {
+		resolve = func(crdt.Siblings) crdt.Siblings { return s[len(s)-1:] }
+	}
 	return crdt.Fold(s, resolve, src.millis())
 }
 

@@ -138,6 +138,9 @@ func removal(key []byte, s crdt.Siblings) (kind crdt.Kind, value []byte, ok bool
 	_, rest, _ := crdt.SplitName(key) // nothing behind a malformed name
 	switch leafMark(rest) {
 	case crdt.MarkCounter:
+		if mutant("plain delete of counters") {
+			return crdt.Delete, nil, len(s.Live()) > 0
+		}
 		slot := crdt.FoldSlot(s)
 		return crdt.Count, slot.Reset().Append(nil), !slot.IsFloored()
 	case crdt.MarkRemSet:

@@ -35,6 +35,11 @@ type sessionStats struct {
 	reconciled atomic.Int64 // sessions that got that far, as their dialers saw it
 	failed     atomic.Int64 // sessions that ended with an error, on either side
 	damaged    atomic.Int64 // reports of equal clocks with unequal roots, and the like
+	sketches   atomic.Int64 // sessions of either side that compared by sketch at last
+	trees      atomic.Int64 // and by tree
+	dropped    atomic.Int64 // versions dropped on claims
+	missing    atomic.Int64 // versions found to be lost by a comparison
+	held       atomic.Int64 // claims that a brake held back
 }
 
 func newPeers(db *engine.DB, net transport.Network, stats *sessionStats) *peers {
@@ -101,9 +106,20 @@ func (p *peers) session(to transport.Addr) (good bool) {
 
 func (p *peers) reconciled(r engine.SyncReport) {
 	for _, n := range r.Namespaces {
-		if n.Err != nil {
+		switch {
+		case n.Held != nil:
+			p.stats.held.Add(1)
+		case n.Err != nil:
 			p.stats.damaged.Add(1)
 		}
+		switch n.Tier {
+		case "sketch":
+			p.stats.sketches.Add(1)
+		case "tree":
+			p.stats.trees.Add(1)
+		}
+		p.stats.dropped.Add(int64(n.Dropped))
+		p.stats.missing.Add(int64(n.Missing))
 	}
 }
 

@@ -24,7 +24,13 @@ type Recorder struct {
 	seen    []map[string][]string        // node -> key -> CIDs of the siblings last read there
 	authors map[crdt.Dot]string          // dot -> CID
 	count   Counts
+	deletes bool // nodes collect deletes: see Collecting
 }
+
+// Collecting tells that nodes collect deletes from now on. One that is gone is
+// not missed, nor is what a collected delete saw, which a node may come to know
+// of by a claim alone.
+func (r *Recorder) Collecting() { r.deletes = true }
 
 // Counts tells how much a Recorder did.
 type Counts struct{ Puts, Deletes, Reads, Concurrent int }
@@ -148,12 +154,51 @@ func (r *Recorder) look(i int, key string, now engine.Record) error {
 		}
 	}
 	for _, old := range r.seen[i][key] {
-		if !slices.ContainsFunc(cids, func(c string) bool { return c == old || r.writes[key][c].past[old] }) {
+		if !slices.ContainsFunc(cids, func(c string) bool { return c == old || r.writes[key][c].past[old] }) && !r.deleted(key, old) {
 			return fmt.Errorf("node %d lost a version of %q that it had", i, key)
 		}
 	}
 	r.seen[i][key] = cids
 	return nil
+}
+
+// deleted reports whether a version may be gone without a trace: it is a delete,
+// or one saw it.
+func (r *Recorder) deleted(key, cid string) bool {
+	if !r.deletes {
+		return false
+	}
+	for c, w := range r.writes[key] {
+		if w.delete && (c == cid || w.past[cid]) {
+			return true
+		}
+	}
+	return false
+}
+
+// ForgetKey drops what a node has shown of a key: its index lost it.
+func (r *Recorder) ForgetKey(i int, key string) { delete(r.seen[i], key) }
+
+// Present returns what a node lacks that nobody has deleted or replaced, though
+// every write has reached it. More than that may be there.
+func (r *Recorder) Present(i int) error {
+	var errs []error
+	for key, writes := range r.writes {
+		now, err := r.c.DB(i).GetAll(context.Background(), []byte(key))
+		if err != nil {
+			return fmt.Errorf("read of %q on node %d: %w", key, i, err)
+		}
+		for cid, w := range writes {
+			covered := w.delete || slices.ContainsFunc(now.Siblings, func(s engine.Version) bool { return s.CID == cid })
+			for _, o := range writes {
+				covered = covered || o.past[cid]
+			}
+			if !covered {
+				errs = append(errs, fmt.Errorf("node %d lost a version of %q", i, key))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Check returns what is wrong with a node that has heard of every write: each
@@ -168,7 +213,7 @@ func (r *Recorder) Check(i int) error {
 			for _, o := range writes {
 				covered = covered || o.past[cid]
 			}
-			if !covered {
+			if !covered && !(r.deletes && w.delete) {
 				want = append(want, cid)
 				if !w.delete {
 					alive++
@@ -184,7 +229,9 @@ func (r *Recorder) Check(i int) error {
 		}
 		var got []string
 		for _, s := range now.Siblings {
-			got = append(got, s.CID)
+			if !r.deletes || s.Kind != crdt.Delete {
+				got = append(got, s.CID)
+			}
 		}
 		slices.Sort(want)
 		slices.Sort(got)

@@ -129,7 +129,7 @@ func (b *Batch) settle(v *crdt.Version, sum *Applied) (known bool, err error) {
 	if v.Dot.Replica == r.self {
 		r.forked = true // somebody else writes under our id, or this store went back in time
 	}
-	if bytes.Compare(theirs[:], ours[:]) > 0 {
+	if bytes.Compare(theirs[:], ours[:]) > 0 || mutant("tie by arrival") {
 		return true, nil // ours keeps the dot; its other holder writes theirs anew
 	}
 	return false, b.yieldDot(&mine)
@@ -227,11 +227,17 @@ func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	fresh.Merge(dots.Meet(r.unknown)) // damage had taken them: now they are known to be dead
 	for _, id := range fresh.Replicas() {
 		theirs := fresh.Of(id)
-		if theirs.Max() > r.clock.Of(id).Max()+maxJump || theirs.Count() > maxJump {
+		jump := theirs.Max() > r.clock.Of(id).Max()+maxJump || theirs.Count() > maxJump
+		if jump && !mutant("poisoned clock") {
 			return Applied{}, fmt.Errorf("clock of %s jumps to %d: %w", id, theirs.Max(), ErrInvalid)
 		}
 		if id == r.self && theirs.Max() > r.clock.Of(id).Max() {
 			r.forked = true
+		}
+	}
+	for _, id := range gone.Replicas() {
+		if n := gone.Of(id).Max(); n > max(r.clock.Of(id).Max(), dots.Of(id).Max())+maxJump && !mutant("poisoned clock") {
+			return Applied{}, fmt.Errorf("gone mark of %s jumps to %d: %w", id, n, ErrInvalid)
 		}
 	}
 	if err := b.raiseGone(gone); err != nil {

@@ -110,6 +110,9 @@ func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 	versions := make([]*crdt.Version, len(writes))
 	hlc := r.state.hlc
 	for i, w := range writes {
+		if mutant("context without own tombstone") {
+			w.Siblings = w.Siblings.Live()
+		}
 		hlc = hlc.Next(now)
 		v := &crdt.Version{
 			Key: w.Key, Kind: w.Kind, Value: w.Value, Blob: w.Blob, Attrs: w.Attrs,
@@ -117,7 +120,7 @@ func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 			Time: hlc, Context: crdt.Join(w.Siblings...),
 		}
 		for _, s := range w.Siblings {
-			if s.Time >= v.Time { // does not move the local clock (KERNEL "Time")
+			if s.Time >= v.Time && !mutant("time below what it covers") { // does not move the local clock (KERNEL "Time")
 				v.Time = s.Time.Next(0)
 			}
 		}
@@ -236,6 +239,9 @@ func (b *Batch) store(v *crdt.Version, h *head, before tally, replaced []superse
 		return err
 	}
 	r.clock.Add(v.Dot)
+	if mutant("gap taken for seen") {
+		r.clock.AddRange(v.Dot.Replica, 1, v.Dot.Seq)
+	}
 	b.dirty[v.Dot.Replica] = true
 	r.delta.version(r.ids, v.Dot, arrival, dead, replaced)
 	return nil
@@ -277,6 +283,11 @@ func (b *Batch) putHead(key []byte, h *head, before tally) error {
 			if err := b.conflicts.Delete(key); err != nil {
 				return err
 			}
+		}
+	} else if !after.conflict && before == (tally{}) && st.conflicts > 0 && b.conflicts.Get(key) != nil {
+		st.conflicts-- // what a head that damage took stood there for
+		if err := b.conflicts.Delete(key); err != nil {
+			return err
 		}
 	}
 	if len(h.siblings) == 0 {

@@ -45,7 +45,7 @@ func (b *Batch) Drop(claim crdt.Clock, peer crdt.ReplicaID) (Dropped, error) {
 	}
 	sum := Dropped{Held: crdt.NewClock()}
 	victims = slices.DeleteFunc(victims, func(x victim) bool {
-		held := x.guards && (x.kind == crdt.Delete || !b.adopted)
+		held := x.guards && (x.kind == crdt.Delete || !b.adopted) && !mutant("drop before adoption")
 		if held {
 			sum.Held.AddRange(b.ids.at(x.at.id), x.at.seq, x.at.seq)
 		}
@@ -126,22 +126,25 @@ func (rd *Reader) victims(dots crdt.Clock, d *delta, g *gaps) (found []victim, s
 			guards: guards,
 		})
 	}
+	read := crdt.NewClock()
 	for _, x := range found {
-		id := rd.ids.at(x.at.id)
-		s := stray.Of(id).Clone()
-		s.RemoveRange(x.at.seq, x.at.seq)
-		stray.Set(id, s)
+		read.AddRange(rd.ids.at(x.at.id), x.at.seq, x.at.seq)
 	}
-	return found, stray, nil
+	return found, stray.Minus(read), nil
 }
 
 // liveWithin yields those of the given dots that are live, with their arrivals.
 func (rd *Reader) liveWithin(dots crdt.Clock, d *delta) iter.Seq2[superseded, error] {
 	return func(yield func(superseded, error) bool) {
 		recent := d.byReplica()
+		var at dotBlocks
+		view := rd.tx.Bucket(rd.names.dots)
 		for id, r := range rd.ids.all() {
 			for _, run := range dots.Of(r).Runs() {
-				for e, err := range mergeDots(rd.liveDots(uint32(id), run), recent[r], run, d.died.Of(r)) {
+				if len(recent[r]) == 0 && !at.reaches(view, uint32(id), run) {
+					continue
+				}
+				for e, err := range mergeDots(rd.liveDots(uint32(id), run, &at), recent[r], run, d.died.Of(r)) {
 					if !yield(superseded{uint32(id), e.seq, e.arrival}, err) || err != nil {
 						return
 					}

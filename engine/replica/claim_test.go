@@ -2,7 +2,9 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -248,5 +250,90 @@ func TestDropSurvivesALostHead(t *testing.T) {
 	a.apply(other)
 	if s := a.siblings("k"); len(s) != 2 || slices.ContainsFunc(s, func(v *crdt.Version) bool { return v.Dot == theirs.Dot }) {
 		t.Fatalf("siblings %v, want what was there without what was dropped", s)
+	}
+}
+
+// TestClaimCostsWhatIsLive: a claim of everything costs memory in proportion to
+// what is live, also where every other dot is dead, and one of many dots that
+// nobody has next to nothing. It runs alone: it counts what is allocated.
+func TestClaimCostsWhatIsLive(t *testing.T) {
+	const keys = 16_000
+	n := newNode(t, 1)
+	for _, step := range []int{1, 2} { // every other one is written again
+		n.must(n.batch(func(b *Batch) error {
+			var writes []Write
+			for i := 0; i < keys; i += step {
+				key := fmt.Appendf(nil, "key %05d", i)
+				s, err := b.Siblings(key)
+				if err != nil {
+					return err
+				}
+				writes = append(writes, Write{Key: key, Kind: crdt.Put, Value: []byte("v"), Siblings: s})
+			}
+			_, err := b.Commit(writes, n.now)
+			return err
+		}))
+	}
+	n.must(n.batch(func(b *Batch) error { return b.Finish(true) }))
+	apart := crdt.NewClock()
+	for i := range uint64(1 << 20) {
+		apart.AddRange(n.r.Self(), 1<<20+2*i, 1<<20+2*i)
+	}
+	all := crdt.NewClock()
+	all.AddRange(n.r.Self(), 1, crdt.MaxSeq)
+	for name, tt := range map[string]struct {
+		claim crdt.Clock
+		live  int
+		most  uint64 // bytes
+	}{
+		"everything":     {all, keys, keys * 16 << 10},
+		"dots of nobody": {apart, 0, 128 << 20}, // what the claim itself takes, some times
+	} {
+		var before, after runtime.MemStats
+		n.view(func(v *View) {
+			runtime.ReadMemStats(&before)
+			_, versions, _, err := v.ClaimSize(tt.claim)
+			held, err2 := v.NotHeld(tt.claim)
+			runtime.ReadMemStats(&after)
+			n.must(errors.Join(err, err2))
+			if versions != tt.live || held.Count() != tt.claim.Count()-uint64(tt.live) {
+				t.Errorf("%s: %d live versions, %d dots not held, want %d live", name, versions, held.Count(), tt.live)
+			}
+		})
+		if got := after.TotalAlloc - before.TotalAlloc; got > tt.most {
+			t.Errorf("%s: %d bytes allocated, at most %d", name, got, tt.most)
+		}
+	}
+}
+
+// TestLostHeadOfAConflict: the conflict index forgets a key whose head damage
+// took once something else stands there, or what stood there is known to be dead.
+func TestLostHeadOfAConflict(t *testing.T) {
+	t.Parallel()
+	ways := map[string]func(a *node, newer *crdt.Version, old crdt.Clock){
+		"written over": func(a *node, newer *crdt.Version, _ crdt.Clock) { a.apply(newer) },
+		"claimed":      func(a *node, _ *crdt.Version, old crdt.Clock) { a.drop(old) },
+		"adopted": func(a *node, _ *crdt.Version, old crdt.Clock) {
+			a.noteLost(old)
+			a.must(a.batch(func(b *Batch) error { _, err := b.Adopt(old, crdt.NewClock()); return err }))
+		},
+	}
+	for name, way := range ways {
+		a, b := newNode(t, 1), newNode(t, 2)
+		mine := a.write("k", crdt.Put, "a")
+		theirs := b.write("k", crdt.Put, "b")
+		a.apply(theirs)
+		b.pull(a, 10)
+		newer := b.write("k", crdt.Put, "over both")
+		a.must(a.kv.Update(func(tx store.Tx) error { return tx.Bucket(a.r.names.heads).Delete([]byte("k")) }))
+		way(a, newer, dotsOf(mine, theirs))
+		a.view(func(v *View) {
+			for k := range v.Conflicts(nil, nil) {
+				t.Errorf("%s: key %q is listed as a conflict", name, k)
+			}
+			if n := v.Counts().Conflicts; n != 0 {
+				t.Errorf("%s: %d conflicts are counted", name, n)
+			}
+		})
 	}
 }

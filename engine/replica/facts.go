@@ -155,7 +155,7 @@ func (r *Replica) reviveChunk(tx store.Tx, id uint32, n uint64) (*roaring.Bitmap
 	author := r.ids.at(id)
 	run := crdt.Interval{Lo: max(1, n<<deadChunkBits), Hi: n<<deadChunkBits | (1<<deadChunkBits - 1)}
 	var live crdt.SeqSet
-	for e, err := range rd.liveDots(id, run) {
+	for e, err := range rd.liveDots(id, run, &dotBlocks{}) {
 		if err != nil {
 			return nil, err
 		}

@@ -37,6 +37,25 @@ func (b *Batch) healHeads() error {
 			return err
 		}
 	}
+	return b.healConflicts()
+}
+
+// healConflicts takes keys out of the conflict index that have no head: damage
+// took it, and what it stood for is dead now. O(keys with conflicts).
+func (b *Batch) healConflicts() error {
+	var stale [][]byte
+	c := b.conflicts.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		if b.heads.Get(k) == nil {
+			stale = append(stale, bytes.Clone(k))
+		}
+	}
+	for _, k := range stale {
+		b.r.state.conflicts--
+		if err := b.conflicts.Delete(k); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (c *collector) judgeLive(r Retained, witness bool) reason {
 	switch {
 	case r.Time >= c.keep.Tombstones:
 		return isYoung
-	case gap:
+	case gap && !mutant("collection over a gap"):
 		return isGuard
 	case witness:
 		return isWitness

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"iter"
+	"math"
 	"slices"
 
 	"bzzz/crdt"
@@ -23,11 +24,12 @@ func (v *View) Missing(have crdt.Clock, lost func(crdt.Dot)) iter.Seq2[*crdt.Ver
 			return
 		}
 		recent := d.byReplica()
+		var at dotBlocks
 		j := journalWalk{bucket: v.journal, c: v.journal.Cursor()}
 		for id, r := range v.ids.all() {
 			died := d.died.Of(r)
 			for _, run := range v.clock.Of(r).Minus(have.Of(r)).Runs() {
-				for e, err := range mergeDots(v.liveDots(uint32(id), run), recent[r], run, died) {
+				for e, err := range mergeDots(v.liveDots(uint32(id), run, &at), recent[r], run, died) {
 					if err != nil {
 						yield(nil, err)
 						return
@@ -91,27 +93,58 @@ func mergeDots(old iter.Seq2[dotEntry, error], recent []dotEntry, run crdt.Inter
 	}
 }
 
+// dotBlocks reads blocks of the dots view in rising order. Many short runs may
+// lie in one block, or between two: it is looked up and decoded once.
+type dotBlocks struct {
+	c       store.Cursor // nil before the first look-up
+	id      uint32
+	from    uint64 // the first block of id from this number on
+	block   uint64 // is that one, or none if it is noBlock
+	entries []dotEntry
+}
+
+// noBlock is above every block's number.
+const noBlock = math.MaxUint64
+
+// find goes to the first block of a replica from a number on.
+func (at *dotBlocks) find(dots store.Bucket, id uint32, from uint64) {
+	if at.c != nil && at.id == id && at.from <= from && from <= at.block {
+		return
+	}
+	if at.c == nil {
+		at.c = dots.Cursor()
+	}
+	at.id, at.from, at.block, at.entries = id, from, noBlock, nil
+	k, b := at.c.Seek(blockKey(id, from))
+	if len(k) != 12 || binary.BigEndian.Uint32(k) != id {
+		return
+	}
+	at.block = binary.BigEndian.Uint64(k[4:])
+	if entries, err := decodeDotBlock(b, k, at.block); err == nil {
+		at.entries = entries // else damage: its dots are neither live nor dead (KERNEL K3)
+	}
+}
+
+// reaches reports whether the view has a block that a run touches.
+func (at *dotBlocks) reaches(dots store.Bucket, id uint32, run crdt.Interval) bool {
+	at.find(dots, id, run.Lo>>dotBlockBits)
+	return at.block <= run.Hi>>dotBlockBits
+}
+
 // liveDots yields the live dots of one replica within a run, as the dots view
 // has them.
-func (rd *Reader) liveDots(id uint32, run crdt.Interval) iter.Seq2[dotEntry, error] {
+func (rd *Reader) liveDots(id uint32, run crdt.Interval, at *dotBlocks) iter.Seq2[dotEntry, error] {
 	return func(yield func(dotEntry, error) bool) {
-		bucket := rd.tx.Bucket(rd.names.dots)
-		c := bucket.Cursor()
-		first, last := run.Lo>>dotBlockBits, run.Hi>>dotBlockBits
-		for k, b := c.Seek(blockKey(id, first)); k != nil; k, b = c.Next() {
-			if len(k) != 12 || binary.BigEndian.Uint32(k) != id {
+		dots := rd.tx.Bucket(rd.names.dots)
+		for block := run.Lo >> dotBlockBits; ; block = at.block + 1 {
+			at.find(dots, id, block)
+			if at.block > run.Hi>>dotBlockBits {
 				return
 			}
-			block := binary.BigEndian.Uint64(k[4:])
-			if block > last {
-				return
-			}
-			entries, err := decodeDotBlock(b, k, block)
-			if err != nil {
-				continue // damage: its dots are neither live nor dead (KERNEL K3)
-			}
-			for _, e := range entries {
-				if e.seq >= run.Lo && e.seq <= run.Hi && !yield(e, nil) {
+			entries := at.entries
+			i, _ := slices.BinarySearchFunc(entries, run.Lo, func(e dotEntry, n uint64) int { return cmp.Compare(e.seq, n) })
+			for ; i < len(entries) && entries[i].seq <= run.Hi; i++ {
+				if !yield(entries[i], nil) {
 					return
 				}
 			}

@@ -175,7 +175,11 @@ func (b *Batch) carryOut(plans []plan, sum *Collected) error {
 		}
 	}
 	if !dead.IsEmpty() {
-		if err := b.raiseGone(dead); err != nil {
+		marks := dead
+		if mutant("no gone mark") {
+			marks = crdt.NewClock()
+		}
+		if err := b.raiseGone(marks); err != nil {
 			return err
 		}
 		if err := b.appendDots(RecordCollection, dead); err != nil {
@@ -183,7 +187,7 @@ func (b *Batch) carryOut(plans []plan, sum *Collected) error {
 		}
 		b.r.delta.dieAll(dead)
 	}
-	if err := b.r.catchUp(b.tx); err != nil {
+	if err := b.writeFacts(); err != nil {
 		return err
 	}
 	for _, p := range plans {
@@ -192,6 +196,15 @@ func (b *Batch) carryOut(plans []plan, sum *Collected) error {
 		}
 	}
 	return nil
+}
+
+// writeFacts brings the views to the journal's end, so that what the records
+// that go now have proved stands there first (KERNEL K3).
+func (b *Batch) writeFacts() error {
+	if mutant("facts not written") {
+		return nil
+	}
+	return b.r.catchUp(b.tx)
 }
 
 // collectKey rewrites a key's head and removes records of its history.
@@ -278,7 +291,7 @@ func (b *Batch) collectRecords(c *collector, from []byte, limit int) (Collected,
 	if len(gone) == 0 {
 		return sum, nil
 	}
-	if err := b.r.catchUp(b.tx); err != nil {
+	if err := b.writeFacts(); err != nil {
 		return sum, err
 	}
 	for _, g := range gone {

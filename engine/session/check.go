@@ -94,7 +94,7 @@ func (sp *space) compare(m wire.Check) error {
 		return nil
 	})
 	if err == nil && sp.report.InSync {
-		sp.report.Err = nil
+		sp.report.Err, sp.report.Held = nil, nil
 		err = sp.noteAgreed(clock, gone)
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,11 +78,69 @@ func seeds() map[string][]byte {
 	return out
 }
 
+// repairSeeds are sessions that compare, for each role: with a peer whose root
+// differs at equal clocks, by sketch and by tree, and with one that collected
+// deletes which the victim has not seen.
+func repairSeeds() map[string][]byte {
+	out := map[string][]byte{}
+	for _, initiator := range []bool{true, false} {
+		for _, why := range []string{"root", "tree", "gone"} {
+			w := newWorld()
+			n := victim(w)
+			peer := n.clone()
+			if why == "gone" {
+				peer = newNode(w, 2, "ns")
+				peer.grow("ns", "peer", 6)
+				peer.remove("ns", "peer001")
+				peer.collect("ns")
+			} else {
+				peer.forget("ns", "own/2")
+			}
+			l := newLink(peer, n, Config{})
+			if initiator {
+				l = newLink(n, peer, Config{})
+			}
+			var heard []wire.Frame
+			l.deliver = func(fromA bool, _ int, f wire.Frame) []wire.Frame {
+				if why == "tree" {
+					f = giveUp(f)
+				}
+				if fromA != initiator {
+					heard = append(heard, f)
+				}
+				return []wire.Frame{f}
+			}
+			must(l.start())
+			l.close()
+			b := script(initiator, heard)
+			out[fmt.Sprintf("repair-%s-initiator-%v", why, initiator)] = b
+			claims := bytes.Clone(b)
+			claims[0] |= mayDrop
+			out[fmt.Sprintf("repair-%s-dropping-initiator-%v", why, initiator)] = claims
+		}
+	}
+	return out
+}
+
+// Bits of a script's first byte.
+const (
+	isInitiator = 1 // the victim begins the session
+	notLive     = 2 // it ends after the reconcile
+	mayDrop     = 4 // the brake lets claims through: keys may vanish
+)
+
+// allSeeds are all seeds of FuzzSession.
+func allSeeds() map[string][]byte {
+	out := seeds()
+	maps.Copy(out, repairSeeds())
+	return out
+}
+
 // Whatever a peer sends, the session does not panic, the store stays whole and
 // what the node has acknowledged stays as it is, unless the peer replaced it by
 // a valid version of its own.
 func FuzzSession(f *testing.F) {
-	for name, b := range seeds() {
+	for name, b := range allSeeds() {
 		f.Add(b)
 		if *update && !strings.HasPrefix(name, "late") {
 			path := filepath.Join("testdata", "fuzz", "FuzzSession", name)
@@ -96,14 +155,22 @@ func FuzzSession(f *testing.F) {
 		}
 		n := base.clone()
 		n.w = base.w
+		if n.brake = 0; b[0]&mayDrop != 0 {
+			n.brake = 1000
+		}
 		written := map[string]bool{}
 		n.adopt = func(_ string, vs []*crdt.Version, a *Adoption) (*Adoption, error) {
 			for _, v := range vs {
 				written[string(v.Key)] = true
 			}
+			if a != nil && !a.Drop.IsEmpty() {
+				for i := range 5 {
+					written[fmt.Sprint("own/", i)] = true // or dropped
+				}
+			}
 			return a, nil
 		}
-		s := New(Config{Initiator: b[0]&1 == 1, Live: b[0]&2 == 0, Salt: [8]byte{1, 2, 3}, Zstd: base.w.zstd}, n)
+		s := New(Config{Initiator: b[0]&isInitiator != 0, Live: b[0]&notLive == 0, Salt: [8]byte{1, 2, 3}, Zstd: base.w.zstd}, n)
 		defer s.Close()
 		s.sizes = small
 		feed(s, b[1:])
@@ -161,18 +228,39 @@ func checkVictim(t *testing.T, base, n *node, written map[string]bool) {
 	}
 }
 
+// Played again, the seeds that compare come as far as they are meant to.
+func TestRepairSeedsReachTheirEnd(t *testing.T) {
+	t.Parallel()
+	for name, b := range repairSeeds() {
+		n := victim(newWorld())
+		if n.brake = 0; b[0]&mayDrop != 0 {
+			n.brake = 1000
+		}
+		s := New(Config{Initiator: b[0]&isInitiator != 0, Live: true, Salt: [8]byte{1, 2, 3}, Zstd: n.w.zstd}, n)
+		s.sizes = small
+		feed(s, b[1:])
+		r := s.Report().Namespaces[0]
+		s.Close()
+		drops := strings.Contains(name, "dropping") && !strings.Contains(name, "gone")
+		if r.Rounds == 0 || s.err != nil || (r.Applied.Dropped > 0) != drops || drops && !r.InSync {
+			t.Errorf("%s: %v, report %+v", name, s.err, r)
+		}
+	}
+}
+
 // Flipped bytes of a real session.
 func TestFlippedSessions(t *testing.T) {
 	t.Parallel()
 	base := victim(newWorld())
-	for name, b := range seeds() {
-		if !strings.HasPrefix(name, "session") {
+	for name, b := range allSeeds() {
+		if !strings.HasPrefix(name, "session") && !strings.HasPrefix(name, "repair") {
 			continue
 		}
 		for at := 0; at < len(b)-1; at += 7 {
 			bad := bytes.Clone(b)
 			bad[at+1] ^= 1 << (at % 8)
 			n := base.clone()
+			n.brake = 0
 			s := New(Config{Initiator: bad[0]&1 == 1, Live: true, Salt: [8]byte{1, 2, 3}, Zstd: base.w.zstd}, n)
 			s.sizes = small
 			written := map[string]bool{}

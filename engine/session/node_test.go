@@ -228,7 +228,10 @@ func (n *node) check(name string) (err error) {
 		for key, all := range n.w.versions[name] {
 			known := slices.DeleteFunc(slices.Clone(all), func(v *crdt.Version) bool { return !clock.Has(v.Dot) })
 			got, e := v.Siblings([]byte(key))
-			want := crdt.Maximal(known).Sorted()
+			want := slices.DeleteFunc(crdt.Maximal(known).Sorted(), func(w *crdt.Version) bool { // collected
+				return w.Kind == crdt.Delete && v.Gone().Of(w.Dot.Replica).Max() >= w.Dot.Seq &&
+					!slices.ContainsFunc(got, func(g *crdt.Version) bool { return g.Dot == w.Dot })
+			})
 			if e != nil || !slices.EqualFunc(got.Sorted(), want, func(a, b *crdt.Version) bool { return a.Digest() == b.Digest() }) {
 				err = errors.Join(err, fmt.Errorf("node %d: key %q holds %d siblings, its clock stands for %d: %w", n.id, key, len(got), len(want), e))
 			}

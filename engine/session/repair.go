@@ -391,7 +391,7 @@ func (s *Session) onWalk(payload []byte) error {
 		return err
 	}
 	r := sp.repair
-	if r.walk == nil || r.offered {
+	if r.walk == nil || r.offered || r.fixed && r.gotFix { // the stream has begun, which releases what the walk reads
 		return fmt.Errorf("WALK of %q out of turn: %w", sp.name, errs.ErrInvalid)
 	}
 	out, done, err := r.walk.Receive(m.Data)
@@ -469,6 +469,11 @@ func (sp *space) sendFix(theirs crdt.Clock, known bool) error {
 	if err != nil {
 		return err
 	}
+	if mutant("claim from absence") {
+		if dead, err = r.snap.NotHeld(theirs.Meet(r.snap.Clock())); err != nil {
+			return err
+		}
+	}
 	want := theirs.Minus(dead)
 	if known {
 		if want, err = r.snap.NotHeld(want); err != nil {
@@ -488,7 +493,7 @@ func (sp *space) sendFix(theirs crdt.Clock, known bool) error {
 	sp.report.Diverged += int(r.offer.Count() + theirs.Count())
 	m := wire.Fix{NS: sp.index, Want: want, Dead: dead}
 	if answer := r.mode != wire.ModeSketch || !sp.s.cfg.Initiator; answer && !dead.IsEmpty() && theirs.Minus(want).Equal(dead) {
-		m.Dead, m.Rest = crdt.NewClock(), true
+		m.Dead, m.Rest, m.Sum = crdt.NewClock(), true, wire.SumOf(dead)
 	}
 	sp.s.send(wire.TypeFix, m.Append(nil, sp.s.cfg.Zstd))
 	return sp.startStream()
@@ -514,7 +519,7 @@ func (s *Session) onFix(payload []byte) error {
 	r := sp.repair
 	if m.Rest {
 		m.Dead = r.offer.Minus(m.Want)
-		if !r.offered || m.Dead.IsEmpty() {
+		if !r.offered || m.Dead.IsEmpty() || wire.SumOf(m.Dead) != m.Sum {
 			return fmt.Errorf("FIX of %q answers no OFFER: %w", sp.name, errs.ErrInvalid)
 		}
 	}
@@ -528,10 +533,15 @@ func (s *Session) onFix(payload []byte) error {
 		if err != nil {
 			return err
 		}
-		if held != nil { // K7: what is sent is taken in, nothing is dropped or adopted
+		if held != nil && !mutant("brake ignored") { // K7: what is sent is taken in, nothing is dropped or adopted
 			r.damaged, sp.report.Held = true, held
 		} else {
 			r.dead = m.Dead
+		}
+	}
+	if mutant("drop without the adds") {
+		if _, err := s.host.Apply(sp.name, nil, &Adoption{Drop: r.dead}); err != nil {
+			return err
 		}
 	}
 	return sp.startStream()

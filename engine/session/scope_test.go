@@ -150,21 +150,6 @@ func (w *world) replaced(name, key, dot string) bool {
 	return slices.ContainsFunc(all, func(v *crdt.Version) bool { return v.Covers(all[i].Dot) })
 }
 
-// collect removes every tombstone and superseded version that K6 lets go.
-func (n *node) collect(name string) {
-	const all = crdt.HLC(1 << 62)
-	for start := []byte(nil); ; {
-		var c replica.Collected
-		must(n.batch(name, func(b *replica.Batch) (err error) {
-			c, err = b.Collect(start, replica.Retention{Since: all, Tombstones: all}, 1<<62, 100)
-			return err
-		}))
-		if start = c.Next; start == nil {
-			return
-		}
-	}
-}
-
 // outside returns what of a map's keys is out of scope.
 func outside(scope replica.Scope, m map[string][]string) map[string][]string {
 	out := maps.Clone(m)

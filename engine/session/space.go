@@ -226,9 +226,12 @@ func (sp *space) sendStateOf(snap Snapshot) error {
 		return err
 	}
 	sp.shown = snap.Clock().Clone()
+	if mutant("dots in flight in HELLO") {
+		sp.shown.Merge(sp.has) // the peer has them, so they are on their way
+	}
 	m := wire.State{NS: sp.index, Snapshot: wire.Snapshot{
 		Node: snap.Self(), Epoch: sp.s.host.Epoch(), Journal: snap.Journal(), Root: root,
-		Count: sp.size, Clock: snap.Clock(), Gone: snap.Gone(),
+		Count: sp.size, Clock: sp.shown, Gone: snap.Gone(),
 	}}
 	if b := sp.base; b != nil && m.Clock.Contains(b.Clock) && m.Gone.Contains(b.Gone) {
 		m.Based, m.Base = true, b.Digest
@@ -255,6 +258,9 @@ func (s *Session) onState(payload []byte) error {
 	if err := sp.rebase(&m); err != nil {
 		return err
 	}
+	if mutant("sender-side cursor") {
+		m.Clock.Merge(believed(m.Journal, crdt.NewClock()))
+	}
 	snap, err := s.host.Snapshot(sp.name)
 	if err != nil {
 		return err
@@ -265,29 +271,6 @@ func (s *Session) onState(payload []byte) error {
 	sp.journal, sp.report.Peer, sp.report.Tier = m.Journal, m.Node, "clocks"
 	if s.cfg.Initiator {
 		return sp.sendStateOf(snap)
-	}
-	return nil
-}
-
-// propose looks up a state that both may once have agreed on: the initiator's own
-// choice, or what its hint says.
-func (sp *space) propose(hint []byte) error {
-	b, err := sp.s.host.Base(sp.name, hint)
-	sp.base = b
-	return err
-}
-
-// rebase makes a STATE whole that shows only what came since a state agreed on.
-// What both know is then used both ways, or not at all.
-func (sp *space) rebase(m *wire.State) error {
-	switch {
-	case !m.Based:
-		sp.base = nil
-	case sp.base == nil || sp.base.Digest != m.Base:
-		return fmt.Errorf("STATE of %q adds to a state unknown here: %w", sp.name, errs.ErrInvalid)
-	default:
-		m.Clock.Merge(sp.base.Clock)
-		m.Gone.Merge(sp.base.Gone)
 	}
 	return nil
 }
@@ -347,6 +330,12 @@ func (sp *space) flush(number uint64) {
 func (sp *space) finishStream() error {
 	st := sp.stream
 	sp.flush(sp.number)
+	if mutant("clock newer than the listing") {
+		var err error
+		if st.snap, err = sp.s.host.Snapshot(sp.name); err != nil {
+			return err
+		}
+	}
 	if sp.scope != nil {
 		return sp.finishScoped()
 	}
@@ -357,6 +346,9 @@ func (sp *space) finishStream() error {
 	}
 	if err != nil {
 		return err
+	}
+	if mutant("lost dots adopted") {
+		adopt = rest
 	}
 	sp.lost(rest.Minus(adopt))
 	sp.has.Merge(adopt)
@@ -369,6 +361,9 @@ func (sp *space) finishStream() error {
 func (sp *space) sendDone(m wire.Done) error {
 	sp.s.send(wire.TypeDone, m.Append(nil, sp.s.cfg.Zstd))
 	sp.stop()
+	if mutant("sender-side cursor") {
+		believed(sp.journal, sp.has)
+	}
 	sp.sentDone = true
 	sp.number++
 	if sp.phase == repairing {
@@ -421,6 +416,9 @@ func (s *Session) onBatch(payload []byte) error {
 // due reports whether a frame of the peer's stream may come now: stream 0 is
 // the reconcile, then one of each comparison, the others are pushes.
 func (sp *space) due(number uint64) bool {
+	if mutant("push before reconcile") && number > 0 {
+		return true
+	}
 	if number != sp.expect || sp.gotDone && sp.phase != live {
 		return false
 	}
@@ -478,15 +476,20 @@ func (s *Session) onDone(payload []byte) error {
 		return fmt.Errorf("DONE of stream %d of %q after batch %d, %d arrived: %w", m.Number, sp.name, m.Batches, got, errs.ErrInvalid)
 	}
 	adopt := &Adoption{Dots: m.Adopt, Gone: m.Gone}
+	if mutant("adoption before the last batch") {
+		if _, err := sp.s.host.Apply(sp.name, nil, adopt); err != nil {
+			return err
+		}
+	}
 	switch {
-	case sp.phase == repairing && sp.repair.damaged:
+	case sp.phase == repairing && sp.repair.damaged && !mutant("adoption over damage"):
 		adopt = nil
 	case sp.scope != nil:
 		adopt = sp.scopedAdoption()
 	case sp.phase == repairing:
 		adopt.Drop, adopt.From = sp.repair.dead, sp.report.Peer
 		sp.behind = false
-	case sp.phase == reconcile && !covers(sp.shown, m.Gone):
+	case sp.phase == reconcile && !covers(sp.shown, m.Gone) && !mutant("adoption before effects"):
 		// The peer collected tombstones that we have not seen: what they
 		// covered must be compared key by key before its clock means anything
 		// to us (K4).

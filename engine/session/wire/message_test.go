@@ -155,8 +155,8 @@ func samples(z *Zstd) map[string]sample {
 		"pastat":  {TypePastAt, Past{1, 300, true}.Append(nil)},
 		"walk":    {TypeWalk, Part{1, nil}.Append(nil)},
 		"offer":   {TypeOffer, Offer{1, sampleClock(2)}.Append(nil, z)},
-		"fix":     {TypeFix, Fix{1, sampleClock(1), sampleClock(2), false}.Append(nil, z)},
-		"fixrest": {TypeFix, Fix{1, sampleClock(1), crdt.NewClock(), true}.Append(nil, z)},
+		"fix":     {TypeFix, Fix{NS: 1, Want: sampleClock(1), Dead: sampleClock(2)}.Append(nil, z)},
+		"fixrest": {TypeFix, Fix{NS: 1, Want: sampleClock(1), Dead: crdt.NewClock(), Rest: true, Sum: SumOf(sampleClock(2))}.Append(nil, z)},
 	}
 }
 

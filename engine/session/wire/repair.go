@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 
 	"bzzz/crdt"
@@ -114,12 +115,19 @@ func DecodeOffer(payload []byte, z *Zstd) (Offer, error) {
 // Fix answers what the other side offered, or what cells showed of it: which of
 // its versions the sender wants, and which it knows to be dead (KERNEL K3).
 //
-//	FIX = packed(namespace number << 1 | rest | want Clock | if not rest: dead Clock)
+//	FIX = packed(namespace number << 1 | rest | want Clock | dead Clock, or if rest: sum [4])
 type Fix struct {
 	NS   uint64
 	Want crdt.Clock
 	Dead crdt.Clock // empty if Rest
 	Rest bool       // dead is all that was offered and is not wanted, and that is something
+	Sum  [4]byte    // if Rest: of the dots meant, so that no other list is taken for it
+}
+
+// SumOf names a list of dots: the first bytes of the SHA-256 of its encoding.
+func SumOf(dots crdt.Clock) [4]byte {
+	sum := sha256.Sum256(dots.Append(nil))
+	return [4]byte(sum[:4])
 }
 
 // Append appends the payload.
@@ -129,7 +137,9 @@ func (m Fix) Append(dst []byte, z *Zstd) []byte {
 		head |= 1
 	}
 	body := m.Want.Append(binary.AppendUvarint(nil, head))
-	if !m.Rest {
+	if m.Rest {
+		body = append(body, m.Sum[:]...)
+	} else {
 		body = m.Dead.Append(body)
 	}
 	return z.pack(dst, body)
@@ -140,7 +150,9 @@ func DecodeFix(payload []byte, z *Zstd) (Fix, error) {
 	c := z.unpacked(payload)
 	head := c.uvarint()
 	m := Fix{NS: head >> 1, Want: c.clock("wanted dots"), Dead: crdt.NewClock(), Rest: head&1 != 0}
-	if !m.Rest {
+	if m.Rest {
+		c.fill(m.Sum[:])
+	} else {
 		m.Dead = c.clock("dead dots")
 	}
 	return m, c.end("fix")
