@@ -139,6 +139,9 @@ func (v *View) verifyHeads(report func(Problem), step func(int) error) (liveSet,
 		if v.heads.Get(key) == nil {
 			report(Problem{What: "head", Key: slices.Clone(key), Err: damaged("head", 0, "found by walking, but not by its key")})
 		}
+		if !v.partial.ranges.Has(key) {
+			report(Problem{What: "head", Key: slices.Clone(key), Err: damaged("head", 0, "out of the scope that is held here")})
+		}
 		if err := decodeHead(e.raw, key, &v.head); err != nil {
 			report(Problem{What: "head", Key: slices.Clone(key), Err: err})
 			continue

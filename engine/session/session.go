@@ -78,6 +78,7 @@ type Session struct {
 	dec      *wire.Decoder
 	out      []byte
 	spaces   []*space
+	aside    []NamespaceReport // of namespaces of which both sides hold nothing in common
 	proto    uint64
 	welcomed bool  // initiator: WELCOME arrived; responder: HELLO did
 	extra    bool  // responder: OPEN arrived
@@ -121,6 +122,12 @@ func (s *Session) Start() error {
 		if err != nil {
 			return err
 		}
+		if common, err := sp.choose(nil); err != nil {
+			return err
+		} else if !common {
+			s.setAside()
+			continue
+		}
 		digest, err := sp.helloDigest()
 		if err != nil {
 			return err
@@ -143,7 +150,7 @@ func (s *Session) addSpace(name string) (*space, error) {
 	if slices.ContainsFunc(s.spaces, func(sp *space) bool { return sp.name == name }) {
 		return nil, fmt.Errorf("namespace %q named twice: %w", name, errs.ErrInvalid)
 	}
-	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), scope: s.cfg.Scope, report: NamespaceReport{Name: name},
+	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name},
 		asked: crdt.NewClock(), noted: crdt.NewClock(), sought: crdt.NewClock()}
 	s.spaces = append(s.spaces, sp)
 	return sp, nil
@@ -299,7 +306,7 @@ func (s *Session) onHello(payload []byte) error {
 			return err
 		}
 		w.Verdicts = append(w.Verdicts, v)
-		if v.Code == wire.Differs {
+		if sp.phase == awaitState {
 			open = append(open, sp)
 		}
 	}
@@ -309,7 +316,9 @@ func (s *Session) onHello(payload []byte) error {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(m.Entries, func(e wire.Entry) bool { return e.Namespace == name }) {
-			w.Extra = append(w.Extra, name)
+			if err := s.offer(&w, name); err != nil {
+				return err
+			}
 		}
 	}
 	s.send(wire.TypeWelcome, w.Append(nil))
@@ -346,13 +355,20 @@ func (s *Session) onWelcome(payload []byte) error {
 		return nil // the peer's others were not asked for
 	}
 	var open wire.Open
-	for _, name := range m.Extra {
+	for _, part := range offered(m) {
+		name := part.Namespace
 		if s.host.Accept(name) != nil {
 			continue // not ours to take
 		}
 		sp, err := s.addSpace(name)
 		if err != nil {
 			return err
+		}
+		if common, err := sp.choose(part.Prefixes); err != nil {
+			return err
+		} else if !common {
+			s.setAside()
+			continue
 		}
 		sp.phase = awaitState
 		digest, err := sp.helloDigest()
@@ -385,8 +401,10 @@ func (s *Session) onOpen(payload []byte) error {
 		if err := s.host.Accept(e.Namespace); err != nil {
 			return err // we offered it ourselves
 		}
-		if err := sp.limit(e.Prefixes); err != nil {
+		if whole, err := sp.limit(e.Prefixes); err != nil {
 			return err
+		} else if !whole {
+			return fmt.Errorf("OPEN of more of %q than was offered: %w", sp.name, errs.ErrInvalid)
 		}
 		sp.phase = awaitState
 		if err := sp.sendState(); err != nil {
