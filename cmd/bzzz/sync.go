@@ -67,10 +67,7 @@ This store is made if it is not there and the other side is.`,
 
 // syncDirs syncs with the store in another data directory.
 func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, prefixes []string) error {
-	var scope [][]byte
-	for _, p := range prefixes {
-		scope = append(scope, []byte(p))
-	}
+	scope := scopeOf(prefixes)
 	if err := engine.CheckScope(scope); err != nil {
 		return usage(cmd, "%w", err)
 	}

@@ -106,6 +106,10 @@ func (p *partial) seen(clock, unknown crdt.Clock) crdt.Clock {
 	return clock.Minus(unknown)
 }
 
+// Scope returns what the replica holds, nil if that is the whole namespace. It is
+// the same for ever, but not to be asked for beside the one writer.
+func (r *Replica) Scope() Scope { return r.partial.ranges }
+
 // Scope returns what the replica holds, nil if that is the whole namespace.
 func (v *View) Scope() Scope { return v.partial.ranges }
 
