@@ -410,3 +410,99 @@ func TestScopesModel(t *testing.T) {
 			sum.writes, sum.syncs, sum.cuts, sum.drops, sum.collections)
 	}
 }
+
+// What a partial replica adopts for its scope makes it know better than whoever
+// comes late, and it says with its gone marks that others have to compare.
+func TestPartialReplicaKnowsTheDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	full, part := newNode(w, 1, "ns"), newPartial(w, 2, prefixes("a/"))
+	dead := full.write("ns", "a/k", "v")
+	full.write("ns", "a/other", "v")
+	full.remove("ns", "a/k")
+	full.collect("ns")
+	if _, _, err := sync(part, full); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := part.Apply("ns", []*crdt.Version{dead}, nil)
+	if err != nil || sum.Known != 1 || sum.New != 0 || len(part.get("ns", "a/k")) != 0 {
+		t.Errorf("got %+v, %v, want the version known to be dead", sum, err)
+	}
+	part.view("ns", func(v *replica.View) {
+		if !v.Seen().Has(dead.Dot) || v.Clock().Has(dead.Dot) {
+			t.Error("the dot belongs into the scope's clock alone")
+		}
+		if v.Gone().Of(dead.Dot.Replica).Max() != 3 {
+			t.Errorf("gone marks %v, want that of the tombstone", v.Gone())
+		}
+	})
+}
+
+// A full replica that follows a claim in a part takes the gone marks with it.
+func TestScopedClaimsBringGoneMarks(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	a, b := newNode(w, 1, "ns"), newNode(w, 2, "ns")
+	v := a.write("ns", "a/k", "v")
+	mustSync(t, a, b)
+	a.remove("ns", "a/k")
+	a.collect("ns")
+	mustSyncScope(t, a, b, prefixes("a/"))
+	b.view("ns", func(view *replica.View) {
+		if view.Gone().Of(v.Dot.Replica).Max() != 2 || view.Clock().Of(v.Dot.Replica).Max() != 1 {
+			t.Errorf("gone marks %v, want that of the tombstone, which was not seen", view.Gone())
+		}
+	})
+}
+
+// A version that the sender has lost is not dead for the receiver.
+func TestPartialReplicaIsNotGivenDamage(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	full, part := newNode(w, 1, "ns"), newPartial(w, 2, prefixes("a/"))
+	full.grow("ns", "a/", 5)
+	lost := full.write("ns", "a/lost", "v")
+	full.catchUp("ns")
+	full.damage("ns", "journal", flip(func(_, v []byte) bool { return strings.Contains(string(v), "a/lost") }))
+	if _, _, err := sync(part, full.clone()); err != nil {
+		t.Fatal(err)
+	}
+	part.view("ns", func(v *replica.View) {
+		if v.Seen().Has(lost.Dot) || len(part.shown("ns")) != 5 {
+			t.Errorf("%d keys, and the lost dot is taken for dead: %v", len(part.shown("ns")), v.Seen().Has(lost.Dot))
+		}
+	})
+	if sum, err := part.Apply("ns", []*crdt.Version{lost}, nil); err != nil || sum.New != 1 {
+		t.Errorf("got %+v, %v, want the version taken in from who has it", sum, err)
+	}
+}
+
+// What damage took from a partial replica is no more shown as seen, and is dead
+// once a full replica says so, even if no head names it any more.
+func TestPartialReplicaLosesAndLearns(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	full, part := newNode(w, 1, "ns"), newPartial(w, 2, prefixes("a/"))
+	lost := full.write("ns", "a/k", "v")
+	full.write("ns", "a/other", "v")
+	sync(part, full)
+	full.remove("ns", "a/k")
+	full.collect("ns")
+	full.write("ns", "a/new", "v")
+	part.catchUp("ns")
+	part.damage("ns", "heads", wipe(func(k, _ []byte) bool { return string(k) == "a/k" }))
+	part.Lost("ns", crdt.ClockOf(lost.Dot.Replica, crdt.NewSeqSet(crdt.Interval{Lo: 1, Hi: 1})))
+	part.view("ns", func(v *replica.View) {
+		if v.Seen().Has(lost.Dot) {
+			t.Error("a lost dot is shown as seen")
+		}
+	})
+	if _, _, err := sync(part, full); err != nil {
+		t.Fatal(err)
+	}
+	part.view("ns", func(v *replica.View) {
+		if !v.Unknown().IsEmpty() || !v.Seen().Has(lost.Dot) {
+			t.Errorf("unknown %v, want the dot known to be dead", v.Unknown())
+		}
+	})
+}
