@@ -464,6 +464,7 @@ func TestPartialReplicaIsNotGivenDamage(t *testing.T) {
 	lost := full.write("ns", "a/lost", "v")
 	full.catchUp("ns")
 	full.damage("ns", "journal", flip(func(_, v []byte) bool { return strings.Contains(string(v), "a/lost") }))
+	full.damage("ns", "heads", wipe(func(k, _ []byte) bool { return string(k) == "a/lost" })) // nor does the root tell
 	if _, _, err := sync(part, full.clone()); err != nil {
 		t.Fatal(err)
 	}
