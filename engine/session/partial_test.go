@@ -11,6 +11,7 @@ import (
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 	"bzzz/engine/session/wire"
+	"bzzz/internal/errs"
 )
 
 // newPartial returns a node that holds a part of namespace "ns".
@@ -506,4 +507,21 @@ func TestPartialReplicaLosesAndLearns(t *testing.T) {
 			t.Errorf("unknown %v, want the dot known to be dead", v.Unknown())
 		}
 	})
+}
+
+// What two scopes have in common may be more than a message names.
+func TestTooMuchInCommon(t *testing.T) {
+	t.Parallel()
+	x, y := [][]byte{[]byte("x/")}, [][]byte{[]byte("y/")}
+	for i := range replica.MaxPrefixes - 1 {
+		x, y = append(x, fmt.Appendf(nil, "y/%03d", i)), append(y, fmt.Appendf(nil, "x/%03d", i))
+	}
+	a, err := replica.NewScope(x...)
+	must(err)
+	b, err := replica.NewScope(y...)
+	must(err)
+	w := newWorld()
+	if _, _, err := sync(newPartial(w, 1, a), newPartial(w, 2, b)); !errors.Is(err, errs.ErrTooLarge) {
+		t.Errorf("got %v, want too large", err)
+	}
 }

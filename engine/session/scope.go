@@ -46,7 +46,17 @@ func (sp *space) choose(named replica.Scope) (common bool, err error) {
 		return false, err
 	}
 	sp.scope, common = part.Meet(named)
-	return common, nil
+	return common, sp.fits()
+}
+
+// fits returns an error if what two scopes have in common has more prefixes than
+// a message names.
+func (sp *space) fits() error {
+	if len(sp.scope) > replica.MaxPrefixes {
+		return fmt.Errorf("namespace %q: both sides have %d prefixes in common (at most %d): %w",
+			sp.name, len(sp.scope), replica.MaxPrefixes, errs.ErrTooLarge)
+	}
+	return nil
 }
 
 // limit sets what the responder makes of what the initiator asks for, as far as
@@ -66,7 +76,7 @@ func (sp *space) limit(asked [][]byte) (whole bool, err error) {
 		return false, nil
 	}
 	sp.phase = awaitState
-	return sp.scope.Equal(want), nil
+	return sp.scope.Equal(want), sp.fits()
 }
 
 // narrow takes in that the responder holds only a part of what was asked for.
