@@ -132,7 +132,7 @@ func (h *host) Apply(name string, versions []*crdt.Version, adopt *session.Adopt
 			return err, err
 		}
 		if adopt != nil {
-			adopted, err := b.Adopt(adopt.Dots, adopt.Gone)
+			adopted, err := adopt.Take(b)
 			if err != nil {
 				return err, err
 			}

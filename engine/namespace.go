@@ -25,6 +25,7 @@ type Namespace struct {
 	db      *DB
 	name    string
 	replica *replica.Replica // reading is free, everything else is the committer's
+	scope   replica.Scope    // what of it is held here, nil if all
 	rules   atomic.Pointer[ruleTable]
 	roots   rootCache
 	scrub   scrubber
@@ -92,7 +93,7 @@ func (db *DB) openNamespace(tx store.Tx, name string, number uint32) (*Namespace
 	if err != nil {
 		return nil, err
 	}
-	ns := &Namespace{db: db, name: name, replica: r}
+	ns := &Namespace{db: db, name: name, replica: r, scope: r.Scope()}
 	rd, err := r.Reader(tx)
 	if err != nil {
 		return nil, err
@@ -136,6 +137,12 @@ func (db *DB) OpenNamespace(ctx context.Context, name string) (*Namespace, error
 // CreateNamespace returns a namespace, making it if it is not there: one
 // commit then.
 func (db *DB) CreateNamespace(ctx context.Context, name string) (*Namespace, error) {
+	return db.createNamespace(ctx, name, nil)
+}
+
+// createNamespace returns a namespace, making it with that scope if it is not
+// there.
+func (db *DB) createNamespace(ctx context.Context, name string, scope replica.Scope) (*Namespace, error) {
 	if ns, err := db.OpenNamespace(ctx, name); err == nil || db.opts.ReadOnly {
 		return ns, err
 	}
@@ -147,7 +154,7 @@ func (db *DB) CreateNamespace(ctx context.Context, name string) (*Namespace, err
 		if g.tx.Bucket(bucketNamespaces).Get([]byte(name)) != nil {
 			return nil, nil // made meanwhile, maybe in this very group
 		}
-		ns, err := g.createNamespace(name)
+		ns, err := g.createNamespace(name, scope)
 		if err != nil {
 			return err, err
 		}
@@ -167,7 +174,7 @@ func (db *DB) CreateNamespace(ctx context.Context, name string) (*Namespace, err
 	return made, nil
 }
 
-func (g *group) createNamespace(name string) (*Namespace, error) {
+func (g *group) createNamespace(name string, scope replica.Scope) (*Namespace, error) {
 	meta := g.tx.Bucket(bucketDB)
 	next := meta.Get(keyNextNS)
 	if len(next) != 4 {
@@ -180,7 +187,7 @@ func (g *group) createNamespace(name string) (*Namespace, error) {
 	if err := g.tx.Bucket(bucketNamespaces).Put([]byte(name), appendNamespace(name, number)); err != nil {
 		return nil, err
 	}
-	cfg := replica.Config{Name: name, Prefix: bucketPrefix(number)}
+	cfg := replica.Config{Name: name, Prefix: bucketPrefix(number), Scope: scope}
 	if err := replica.Create(g.tx, cfg, random[[16]byte]()); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+
 	"bzzz/crdt"
 	"bzzz/engine/replica"
 )
@@ -31,4 +35,37 @@ func newScope(prefixes [][]byte) (replica.Scope, error) {
 		return nil, err
 	}
 	return replica.NewScope(append(stored, crdt.AppendMark(nil, crdt.MarkSystem))...)
+}
+
+// CreatePartial is CreateNamespace for a namespace of which this node holds only
+// the names that begin with one of some prefixes, for ever: see CheckScope for
+// what these may be. Writes to other names are refused (ErrInvalid), versions of
+// them are not taken in, and every sync is about this part at most. What full
+// replicas have deleted goes here too; the deletes that are made here are kept,
+// however old. ErrExists if the namespace is there with another scope.
+func (db *DB) CreatePartial(ctx context.Context, name string, prefixes [][]byte) (*Namespace, error) {
+	if len(prefixes) == 0 {
+		return nil, fmt.Errorf("scope of no prefix: %w", ErrInvalid)
+	}
+	scope, err := newScope(prefixes)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := db.createNamespace(ctx, name, scope)
+	if err == nil && !ns.scope.Equal(scope) {
+		return nil, fmt.Errorf("namespace %q with another scope: %w", name, ErrExists)
+	}
+	return ns, err
+}
+
+// Scope returns the prefixes of the names that this node holds of the namespace,
+// in order; nil if it holds all of it.
+func (ns *Namespace) Scope() [][]byte {
+	var out [][]byte
+	for _, p := range ns.scope {
+		if name, rest, err := crdt.SplitName(p); err == nil && len(rest) == 0 {
+			out = append(out, bytes.Clone(name))
+		}
+	}
+	return out
 }

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -141,5 +142,126 @@ func TestSyncScopeRefuses(t *testing.T) {
 	syncScope(t, a, b, "k000", "k001", "k0599")
 	if n := keys(t, b, "k"); n != 21 {
 		t.Errorf("%d keys, want 21", n)
+	}
+}
+
+func TestPartialNamespace(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := t.TempDir()
+	full, part := open(t, "", nil), open(t, dir, nil)
+	all, err := full.CreateNamespace(ctx, "media")
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, err := part.CreatePartial(ctx, "media", scope("photos/", "no\x00tes/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		for _, p := range []string{"photos/", "films/", "no\x00tes/"} {
+			if err := all.Put(ctx, fmt.Appendf(nil, "%s%d", p, i), []byte("v")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 2 {
+		ra, rb, err := engine.SyncLocal(ctx, full, part, engine.SyncOptions{Namespaces: []string{"media"}})
+		if err != nil || !ra.InSync || !rb.InSync {
+			t.Fatalf("got %+v, %+v, %v", ra, rb, err)
+		}
+	}
+	count := func(ns *engine.Namespace) (n int) {
+		for _, err := range ns.Scan(ctx, engine.Range{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	if n := count(some); n != 100 {
+		t.Errorf("%d keys, want 100", n)
+	}
+	if err := some.Put(ctx, []byte("films/x"), []byte("v")); !errors.Is(err, engine.ErrInvalid) {
+		t.Errorf("a write out of scope: got %v, want invalid", err)
+	}
+	if err := some.Counter([]byte("films/seen")).Add(ctx, 1); !errors.Is(err, engine.ErrInvalid) {
+		t.Errorf("a count out of scope: got %v, want invalid", err)
+	}
+	if err := some.Delete(ctx, []byte("photos/7")); err != nil {
+		t.Fatal(err)
+	}
+	if err := some.Counter([]byte("photos/seen")).Add(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := part.Close(); err != nil {
+		t.Fatal(err)
+	}
+	part = open(t, dir, nil)
+	if some, err = part.CreatePartial(ctx, "media", scope("no\x00tes/", "photos/")); err != nil {
+		t.Fatal(err)
+	}
+	if got := some.Scope(); len(got) != 2 || string(got[0]) != "no\x00tes/" || string(got[1]) != "photos/" || all.Scope() != nil {
+		t.Errorf("scope %q and %q", got, all.Scope())
+	}
+	if _, err := part.CreatePartial(ctx, "media", scope("photos/")); !errors.Is(err, engine.ErrExists) {
+		t.Errorf("another scope: got %v, want exists", err)
+	}
+	for _, bad := range [][][]byte{nil, scope(""), scope("a", "ab")} {
+		if _, err := part.CreatePartial(ctx, "bad", bad); !errors.Is(err, engine.ErrInvalid) {
+			t.Errorf("%q: got %v, want invalid", bad, err)
+		}
+	}
+	if ra, _, err := engine.SyncLocal(ctx, part, full, engine.SyncOptions{Namespaces: []string{"media"}}); err != nil || !ra.InSync {
+		t.Fatalf("got %+v, %v", ra, err)
+	}
+	if n := count(all); n != 150 { // a photo less, a counter more
+		t.Errorf("%d keys, want 150", n)
+	}
+	if ra, _, err := engine.SyncLocal(ctx, part, full, engine.SyncOptions{Namespaces: []string{"media"}, Scope: scope("films/")}); err != nil || !ra.InSync {
+		t.Fatalf("nothing in common but the namespace's own records: got %+v, %v", ra, err)
+	}
+	late := open(t, "", nil)
+	if _, _, err := engine.SyncLocal(ctx, late, part, engine.SyncOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if ns, err := late.OpenNamespace(ctx, "media"); err != nil || count(ns) != 100 || ns.Scope() != nil {
+		t.Errorf("a namespace of which the peer holds a part: %v", err)
+	}
+}
+
+// A bundle brings a partial namespace what is in scope, and never its author's
+// clock.
+func TestPartialNamespaceBundle(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	full, part := open(t, "", nil), open(t, "", nil)
+	all, err := full.CreateNamespace(ctx, "media")
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, err := part.CreatePartial(ctx, "media", scope("photos/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"photos/1", "films/1", "photos/1"} {
+		if err := all.Put(ctx, []byte(key), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var file bytes.Buffer
+	if _, err := all.WriteBundle(ctx, &file, engine.Mark{}); err != nil {
+		t.Fatal(err)
+	}
+	report, err := part.ReadBundle(ctx, &file)
+	if err != nil || report.Complete || report.New != 1 {
+		t.Errorf("got %+v, %v, want one version and no clock", report, err)
+	}
+	if _, err := some.Get(ctx, []byte("films/1")); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf("out of scope: got %v, want not found", err)
+	}
+	if st, err := some.State(ctx); err != nil || st.Clock.Count() != 1 {
+		t.Errorf("clock of %d dots, %v, want that of one version", st.Clock.Count(), err)
 	}
 }

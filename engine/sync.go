@@ -24,8 +24,8 @@ type SyncOptions struct {
 	// Scope limits the sync to the names that begin with one of these prefixes:
 	// at most MaxScope, none of them the beginning of another; nil = everything.
 	// The namespaces' own records go along. Both sides then hold the same in this
-	// part, which the report's root proves; their clocks say nothing about it. In
-	// ServeSync it is what is offered: a peer that asks for more is refused.
+	// part, which the report's root proves; their clocks say nothing about it. Both
+	// sides may limit a sync: it is about what they have in common.
 	Scope [][]byte
 	// Live keeps the session open after the reconcile: both sides push what
 	// they commit, until ctx ends or the stream breaks.
@@ -48,7 +48,7 @@ type SyncOptions struct {
 type NamespaceSync struct {
 	Name         string         `json:"name"`
 	Peer         crdt.ReplicaID `json:"-"`
-	Tier         string         `json:"tier"`     // the last that was needed: "equal" (nothing to do), "clocks", "sketch" or "tree"
+	Tier         string         `json:"tier"`     // the last that was needed: "equal" (nothing to do), "clocks", "sketch" or "tree"; "none" if the two hold no part in common
 	Sent         int            `json:"sent"`     // versions
 	Received     int            `json:"received"` // versions
 	New          int            `json:"new"`      // of them, not known before

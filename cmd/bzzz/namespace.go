@@ -83,14 +83,24 @@ func newNsLsCmd(a *app) *cobra.Command {
 }
 
 func newNsCreateCmd(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "create NAME",
-		Short:   "Make a namespace",
-		Long:    "Make an empty namespace. If there is one of that name the exit code is 4.",
-		Example: "  bzzz ns create stations",
-		Args:    cobra.ExactArgs(1),
+	var prefixes []string
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a namespace",
+		Long: `Make an empty namespace. If there is one of that name the exit code is 4.
+
+With --scope, which may be repeated, this store holds only the keys that begin
+with it, for ever: it takes in no others, refuses to write them, and syncs just
+this part with stores that hold more.`,
+		Example: `  bzzz ns create stations
+  bzzz ns create --scope photos/2024/ --scope notes/ media`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkNamespace(args[0]); err != nil {
+				return usage(cmd, "%w", err)
+			}
+			scope := scopeOf(prefixes)
+			if err := engine.CheckScope(scope); err != nil {
 				return usage(cmd, "%w", err)
 			}
 			return a.inDB(writing, func(db *engine.DB) error {
@@ -101,11 +111,26 @@ func newNsCreateCmd(a *app) *cobra.Command {
 				if slices.Contains(names, args[0]) {
 					return fmt.Errorf("namespace %q: %w", args[0], engine.ErrExists)
 				}
-				_, err = space(cmd, db, args[0], creating)
+				if scope != nil {
+					_, err = db.CreatePartial(cmd.Context(), args[0], scope)
+				} else {
+					_, err = space(cmd, db, args[0], creating)
+				}
 				return err
 			})
 		},
 	}
+	cmd.Flags().StringArrayVar(&prefixes, "scope", nil, "hold only keys that begin with this (may be repeated)")
+	return cmd
+}
+
+// scopeOf returns the scope that prefixes given as flags name.
+func scopeOf(prefixes []string) [][]byte {
+	var scope [][]byte
+	for _, p := range prefixes {
+		scope = append(scope, []byte(p))
+	}
+	return scope
 }
 
 func newNsDropCmd(a *app) *cobra.Command {

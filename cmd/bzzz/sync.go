@@ -75,9 +75,7 @@ This store is made if it is not there and the other side is.`,
 
 // syncDirs syncs with the store in another data directory.
 func (a *app) syncDirs(cmd *cobra.Command, other string, info os.FileInfo, opts engine.SyncOptions, prefixes []string) error {
-	for _, p := range prefixes {
-		opts.Scope = append(opts.Scope, []byte(p))
-	}
+	opts.Scope = scopeOf(prefixes)
 	if err := engine.CheckScope(opts.Scope); err != nil {
 		return usage(cmd, "%w", err)
 	}

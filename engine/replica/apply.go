@@ -20,6 +20,7 @@ type Applied struct {
 	Adopted   int // dots taken over as dead
 	Dropped   int // live versions dropped on the peer's claim
 	Kept      int // live versions that a claim named and that stay for now: see Batch.Drop
+	Outside   int // versions that were not taken: their keys are out of scope here
 	Late      int // versions out of gaps of retired replicas: see Retirement
 }
 
@@ -33,6 +34,7 @@ func (a *Applied) Add(o Applied) {
 	a.Adopted += o.Adopted
 	a.Dropped += o.Dropped
 	a.Kept += o.Kept
+	a.Outside += o.Outside
 	a.Late += o.Late
 }
 
@@ -55,6 +57,14 @@ func (b *Batch) Apply(versions []*crdt.Version) (Applied, error) {
 // receive applies one version.
 func (b *Batch) receive(v *crdt.Version, sum *Applied) error {
 	r := b.r
+	if !r.partial.ranges.Has(v.Key) {
+		sum.Outside++
+		return nil
+	}
+	if r.outdated(v) {
+		sum.Known++
+		return nil
+	}
 	if v.Dot.Replica == r.self && v.Dot.Seq > r.clock.Of(r.self).Max() {
 		r.forked = true // someone else writes under our id
 	}
@@ -223,6 +233,9 @@ func (b *Batch) forget(d crdt.Dot) {
 // among these dots has arrived.
 func (b *Batch) Adopt(dots, gone crdt.Clock) (Applied, error) {
 	r := b.r
+	if r.partial.ranges != nil {
+		return Applied{}, fmt.Errorf("clock of a namespace of which only a part is held: %w", ErrInvalid)
+	}
 	fresh := dots.Minus(r.clock)
 	fresh.Merge(dots.Meet(r.unknown)) // damage had taken them: now they are known to be dead
 	for _, id := range fresh.Replicas() {

@@ -73,7 +73,7 @@ func (b *Batch) Finish(views bool) error {
 		}
 	}
 	r.state.ids = uint64(len(r.ids.all()))
-	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len() + len(r.retired))
+	r.state.sets = uint64(r.clock.Len() + r.gone.Len() + r.unknown.Len() + len(r.retired) + r.partial.count())
 	return b.meta.Put(metaState, r.state.append(nil))
 }
 
@@ -126,6 +126,9 @@ func (b *Batch) Commit(writes []Write, now crdt.HLC) ([]*crdt.Version, error) {
 		}
 		if err := v.Validate(); err != nil {
 			return nil, err
+		}
+		if !r.partial.ranges.Has(v.Key) {
+			return nil, fmt.Errorf("key %q is out of the scope that is held here: %w", v.Key, ErrInvalid)
 		}
 		versions[i] = v
 	}

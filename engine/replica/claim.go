@@ -39,7 +39,7 @@ type Dropped struct {
 // some, a scan of the heads.
 func (b *Batch) Drop(claim crdt.Clock, peer crdt.ReplicaID) (Dropped, error) {
 	r := b.r
-	victims, stray, err := b.victims(claim.Meet(r.clock), &r.delta, newGaps(r.clock.Minus(r.unknown), r.retired))
+	victims, stray, err := b.victims(claim.Meet(r.clock), &r.delta, newGaps(r.partial.seen(r.clock, r.unknown), r.retired))
 	if err != nil {
 		return Dropped{}, err
 	}
@@ -80,7 +80,7 @@ func (v *View) ClaimSize(claim crdt.Clock) (keys, versions int, bytes int64, err
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	victims, _, err := v.victims(claim.Meet(v.clock), &d, newGaps(v.Clock(), v.retired))
+	victims, _, err := v.victims(claim.Meet(v.clock), &d, newGaps(v.Seen(), v.retired))
 	if err != nil {
 		return 0, 0, 0, err
 	}

@@ -64,7 +64,7 @@ type Blocking struct {
 // arguments would judge it. step is called after every key and record; an error
 // of it ends the work. O(everything).
 func (v *View) Explain(keep Retention, until uint64, step func(n int) error) (Explained, error) {
-	c := newCollector(v.Reader, v.clock, v.unknown, v.retired, keep, min(until, v.state.arrival))
+	c := newCollector(v.Reader, &v.partial, v.clock, v.unknown, v.retired, keep, min(until, v.state.arrival))
 	e := explanation{c: c, blocking: map[crdt.ReplicaID]*Blocking{}}
 	for key := range v.Heads(nil, nil) {
 		if err := step(1); err != nil {

@@ -81,3 +81,22 @@ func FuzzDecodeRetirement(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodePartial(f *testing.F) {
+	p := partial{ranges: Scope{[]byte("a/"), []byte("b")}, clock: crdt.NewClock(), gone: crdt.NewClock()}
+	f.Add(p.append(nil))
+	p.clock.AddRange(crdt.ReplicaID{1}, 2, 9)
+	p.gone.AddRange(crdt.ReplicaID{2}, 1, 3)
+	f.Add(p.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := decodePartial(resealed(b, metaScope))
+		if err != nil {
+			mustBeCorrupt(t, err)
+			return
+		}
+		again, err := decodePartial(p.append(nil))
+		if err != nil || !again.ranges.Equal(p.ranges) || !again.clock.Equal(p.clock) || !again.gone.Equal(p.gone) {
+			t.Fatalf("decoded %+v, then %+v, %v", p, again, err)
+		}
+	})
+}

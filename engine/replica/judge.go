@@ -27,11 +27,12 @@ type collector struct {
 	gaps  *gaps
 }
 
-func newCollector(rd *Reader, clock, unknown crdt.Clock, retired map[crdt.ReplicaID]Retirement, keep Retention, until uint64) *collector {
-	if !unknown.IsEmpty() {
-		clock = clock.Minus(unknown)
+func newCollector(rd *Reader, p *partial, clock, unknown crdt.Clock, retired map[crdt.ReplicaID]Retirement, keep Retention, until uint64) *collector {
+	if p.ranges != nil {
+		keep.Tombstones = 0 // it keeps them all
 	}
-	return &collector{rd, keep, until, newGaps(clock, retired)}
+	seen := p.seen(clock, unknown)
+	return &collector{rd, keep, until, newGaps(seen, retired)}
 }
 
 // verdict is what becomes of a key's history.

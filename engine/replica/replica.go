@@ -114,7 +114,7 @@ type state struct {
 	// How many records there are of what could vanish without leaving a gap.
 	removed uint64 // journal records that collection removed
 	ids     uint64 // replica table entries
-	sets    uint64 // dot sets of the meta bucket, and decisions about replicas
+	sets    uint64 // dot sets of the meta bucket, decisions about replicas, and the scope
 }
 
 func (s *state) append(b []byte) []byte {
@@ -154,6 +154,9 @@ type Config struct {
 	Name     string        // of the namespace; part of its root
 	Prefix   string        // of its buckets in the store
 	MaxDrift time.Duration // 0 = DefaultMaxDrift
+	// Scope is what of the namespace Create makes a replica of, for ever; nil =
+	// all. Open does not look at it.
+	Scope Scope
 }
 
 // Replica is one namespace's replica in one store. Its memory caches what the
@@ -171,6 +174,7 @@ type Replica struct {
 	gone    crdt.Clock
 	unknown crdt.Clock
 	retired map[crdt.ReplicaID]Retirement
+	partial partial
 	delta   delta
 	lapsed  []crdt.ReplicaID // whose unknown dots grew while the views were brought up to date
 	stale   bool             // a Batch changed the cache and did not commit
@@ -194,6 +198,13 @@ func Create(tx store.Tx, cfg Config, journal [16]byte) error {
 		return err
 	}
 	var s state
+	if cfg.Scope != nil {
+		p := partial{ranges: cfg.Scope, clock: crdt.NewClock(), gone: crdt.NewClock()}
+		if err := tx.Bucket(n.meta).Put(metaScope, p.append(nil)); err != nil {
+			return err
+		}
+		s.sets = uint64(p.count())
+	}
 	return tx.Bucket(n.meta).Put(metaState, s.append(nil))
 }
 
@@ -241,7 +252,7 @@ func (r *Replica) load(tx store.Tx) error {
 	}
 	r.journal, r.state = v.journal, v.state
 	r.clock, r.gone, r.unknown = v.clock, v.gone, v.unknown
-	r.retired = v.retired
+	r.retired, r.partial = v.retired, v.partial
 	r.stale, r.lapsed = false, nil
 	if r.delta, err = replayDelta(v.Reader.journal, r.state.mark, r.ids); err != nil {
 		return fmt.Errorf("namespace %q: %w", r.cfg.Name, err)

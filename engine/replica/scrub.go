@@ -257,6 +257,9 @@ func (s *scrubber) keys() ([]byte, error) {
 		if s.heads.Get(key) == nil {
 			s.found("head", key, crdt.Dot{}, fixNone, damaged("head", 0, "found by walking, but not by its key"))
 		}
+		if !s.partial.ranges.Has(key) {
+			s.found("head", key, crdt.Dot{}, fixNone, damaged("head", 0, "out of the scope that is held here"))
+		}
 		if err := decodeHead(e.raw, key, &s.head); err != nil {
 			s.found("head", key, crdt.Dot{}, fixHead, err)
 			continue

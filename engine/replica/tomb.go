@@ -41,7 +41,8 @@ type Collected struct {
 // its context has a gap below it in the advertised clock, gaps of retired
 // replicas aside. Its dot becomes dead and its author's gone mark rises. If
 // nothing else stands under its key, the whole history of the key goes with it;
-// else it becomes part of that history.
+// else it becomes part of that history. A partial replica collects none, nor the
+// journal's own records.
 //
 // Records above the arrival until stay: until is how far everything else that
 // derives its state from the journal has read. The facts of the records that go
@@ -51,7 +52,7 @@ func (b *Batch) Collect(start []byte, keep Retention, until uint64, limit int) (
 	if limit < 1 {
 		return Collected{}, fmt.Errorf("collection of %d keys at a time: %w", limit, ErrInvalid)
 	}
-	c := newCollector(b.Reader, b.r.clock, b.r.unknown, b.r.retired, keep, min(until, b.r.state.arrival))
+	c := newCollector(b.Reader, &b.r.partial, b.r.clock, b.r.unknown, b.r.retired, keep, min(until, b.r.state.arrival))
 	if len(start) > 0 && start[0] == inJournal {
 		return b.collectRecords(c, start[1:], limit)
 	}

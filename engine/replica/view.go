@@ -231,6 +231,7 @@ type View struct {
 	gone      crdt.Clock
 	unknown   crdt.Clock
 	retired   map[crdt.ReplicaID]Retirement
+	partial   partial
 }
 
 // View returns the state that tx sees. O(replicas).
@@ -289,7 +290,10 @@ func (r *Replica) view(tx store.Tx, writer bool) (*loaded, error) {
 	if l.retired, err = loadRetired(meta, l.ids.all()); err != nil {
 		return nil, err
 	}
-	if n := uint64(l.clock.Len() + l.gone.Len() + l.unknown.Len() + len(l.retired)); n != l.state.sets {
+	if l.partial, err = loadPartial(meta); err != nil {
+		return nil, err
+	}
+	if n := uint64(l.clock.Len() + l.gone.Len() + l.unknown.Len() + len(l.retired) + l.partial.count()); n != l.state.sets {
 		return nil, damaged("clock", n, fmt.Sprintf("%d entries are missing", int64(l.state.sets-n)))
 	}
 	l.Reader = &Reader{
@@ -355,8 +359,15 @@ func (v *View) Clock() crdt.Clock {
 // Unknown returns the dots that damage has taken: neither live nor dead.
 func (v *View) Unknown() crdt.Clock { return v.unknown }
 
-// Gone returns the gone marks (KERNEL K4).
-func (v *View) Gone() crdt.Clock { return v.gone }
+// Gone returns the gone marks (KERNEL K4), with those of the scope.
+func (v *View) Gone() crdt.Clock {
+	if v.partial.gone.IsEmpty() {
+		return v.gone
+	}
+	gone := v.gone.Clone()
+	gone.Merge(v.partial.gone)
+	return gone
+}
 
 // Journal returns the journal's id.
 func (v *View) Journal() [16]byte { return v.journalID }

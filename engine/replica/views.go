@@ -349,7 +349,8 @@ func (r *Replica) catchUpDead(tx store.Tx) error {
 	return nil
 }
 
-// DeadWithin returns those of the given dots that are known to be dead here.
+// DeadWithin returns those of the given dots that are known to be dead here; of
+// a partial replica they are of keys in its scope, or the answer means nothing.
 // A damaged chunk proves nothing: its dots are left out. O(chunks that there
 // are), however long the runs.
 func (v *View) DeadWithin(dots crdt.Clock) (crdt.Clock, error) {
@@ -357,7 +358,9 @@ func (v *View) DeadWithin(dots crdt.Clock) (crdt.Clock, error) {
 	if err != nil {
 		return crdt.Clock{}, err
 	}
-	return v.deadWithin(dots, &d), nil
+	dead := v.deadWithin(dots, &d)
+	dead.Merge(dots.Meet(v.partial.clock).Minus(v.clock))
+	return dead, nil
 }
 
 // deadWithin is DeadWithin for a delta that was replayed before.

@@ -158,7 +158,7 @@ func (sum *BundleSummary) done(payload []byte, head wire.Bundle, host Host, batc
 	if err != nil {
 		return err
 	}
-	knows := snap.Clock().Contains(head.Base) && covers(snap.Clock(), m.Gone)
+	knows := snap.Scope() == nil && snap.Clock().Contains(head.Base) && covers(snap.Clock(), m.Gone)
 	snap.Release()
 	if !knows {
 		return nil

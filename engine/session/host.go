@@ -61,8 +61,17 @@ type Host interface {
 // Adoption is what may be adopted after a complete stream.
 type Adoption struct {
 	Dots, Gone crdt.Clock
+	Scoped     bool           // after a stream of a part of the namespace: see replica.Batch.AdoptScoped
 	Drop       crdt.Clock     // live versions of ours that the peer knows to be dead
 	From       crdt.ReplicaID // the peer, if Drop is not empty
+}
+
+// Take adopts it in a batch.
+func (a *Adoption) Take(b *replica.Batch) (replica.Applied, error) {
+	if a.Scoped {
+		return b.AdoptScoped(a.Dots, a.Gone)
+	}
+	return b.Adopt(a.Dots, a.Gone)
 }
 
 // Base is a state that was agreed on: only what came since has to be shown.
@@ -99,6 +108,10 @@ type Snapshot interface {
 	Keys() uint64
 	Clock() crdt.Clock
 	Gone() crdt.Clock
+	// Scope is what of the namespace this node holds, nil if all, and Seen the
+	// clock that holds for it: see replica.View.
+	Scope() replica.Scope
+	Seen() crdt.Clock
 	// Root is the 32 bytes that prove agreement.
 	Root() ([32]byte, error)
 	// RootWithin is the same for a scope, with the number of its keys.

@@ -38,6 +38,7 @@ type node struct {
 	now    crdt.HLC
 	epoch  uint64
 
+	scope   replica.Scope    // of namespaces that it makes
 	refuse  map[string]error // of Accept
 	lost    int              // dots that Lost was told of
 	bases   []*Base          // of proofs of agreement
@@ -75,7 +76,9 @@ func config(name string) replica.Config {
 }
 
 func (n *node) create(name string) error {
-	err := n.kv.Update(func(tx store.Tx) error { return replica.Create(tx, config(name), [16]byte{n.id}) })
+	cfg := config(name)
+	cfg.Scope = n.scope
+	err := n.kv.Update(func(tx store.Tx) error { return replica.Create(tx, cfg, [16]byte{n.id}) })
 	if err != nil {
 		return err
 	}
@@ -96,7 +99,7 @@ func (n *node) open(name string) error {
 // clone returns the node as it would be after a crash, or beside itself.
 func (n *node) clone() *node {
 	c := newNode(n.w, n.id)
-	c.kv, c.now, c.epoch, c.refuse = mem.FromImage(n.kv.Image()), n.now, n.epoch+1, n.refuse
+	c.kv, c.now, c.epoch, c.refuse, c.scope = mem.FromImage(n.kv.Image()), n.now, n.epoch+1, n.refuse, n.scope
 	for name := range n.spaces {
 		must(c.open(name))
 	}
@@ -349,7 +352,7 @@ func (n *node) applyAll(name string, versions []*crdt.Version, a *Adoption) (sum
 			return err
 		}
 		if a != nil {
-			adopted, err := b.Adopt(a.Dots, a.Gone)
+			adopted, err := a.Take(b)
 			if err != nil {
 				return err
 			}

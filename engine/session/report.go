@@ -18,7 +18,7 @@ type Traffic struct {
 type NamespaceReport struct {
 	Name         string
 	Peer         crdt.ReplicaID // the id the peer writes under; zero if equal at once
-	Tier         string         // the last that was needed: "equal", "clocks", "sketch" or "tree"
+	Tier         string         // the last that was needed: "equal", "clocks", "sketch" or "tree"; "none" if the two hold nothing in common
 	Sent         int            // versions
 	Received     int            // versions
 	Applied      replica.Applied
@@ -67,5 +67,6 @@ func (s *Session) Report() Report {
 	for _, sp := range s.spaces {
 		r.Namespaces = append(r.Namespaces, sp.report)
 	}
+	r.Namespaces = append(r.Namespaces, s.aside...)
 	return r
 }

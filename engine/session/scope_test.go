@@ -115,10 +115,14 @@ func (w *world) fold(name string, seen func(v *crdt.Version) bool) map[string][]
 }
 
 // truthful returns where a node's clock claims what its state does not show: it
-// must show the fold of the versions in its clock. Only what other versions have
-// replaced may be missing, as a peer's claim can make it dead.
+// must show, of its scope, the fold of the versions that it claims to have seen.
+// Only what other versions have replaced may be missing, as a peer's claim can
+// make it dead.
 func (n *node) truthful(name string) (err error) {
+	var seen crdt.Clock
+	var scope replica.Scope
 	n.view(name, func(v *replica.View) {
+		seen, scope = v.Seen().Clone(), v.Scope()
 		err = v.Verify(func(p replica.Problem) {
 			err = errors.Join(err, fmt.Errorf("node %d: verify: %s %q %s: %w", n.id, p.What, p.Key, p.Dot, p.Err))
 		}, func(int) error { return nil })
@@ -126,9 +130,11 @@ func (n *node) truthful(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	clock := n.clock(name)
-	want, got := n.w.fold(name, func(v *crdt.Version) bool { return clock.Has(v.Dot) }), n.shown(name)
+	want, got := n.w.fold(name, func(v *crdt.Version) bool { return seen.Has(v.Dot) }), n.shown(name)
 	for key := range n.w.versions[name] {
+		if !scope.Has([]byte(key)) {
+			want[key] = nil
+		}
 		for _, dot := range got[key] {
 			if !slices.Contains(want[key], dot) {
 				err = errors.Join(err, fmt.Errorf("node %d: %q shows %s, which its clock knows to be replaced", n.id, key, dot))
@@ -259,31 +265,48 @@ func TestScopeIsEnforced(t *testing.T) {
 	}
 }
 
-// A side that offers only a part refuses sessions about more.
+// What a session is about is what both sides were told to sync.
 func TestScopeOffered(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		offers, asks replica.Scope
-		fits         bool
-	}{
-		{nil, nil, true},
-		{nil, prefixes("a"), true},
-		{prefixes("a"), prefixes("a"), true},
-		{prefixes("a"), prefixes("ab", "ac"), true},
-		{prefixes("a"), nil, false},
-		{prefixes("a"), prefixes("a", "b"), false},
-		{prefixes("ab"), prefixes("a"), false},
+	for _, tt := range []struct{ offers, asks, want replica.Scope }{
+		{nil, nil, prefixes("a", "b", "c")},
+		{nil, prefixes("a"), prefixes("a")},
+		{prefixes("a"), prefixes("a"), prefixes("a")},
+		{prefixes("a"), prefixes("ab", "ac"), prefixes("ab", "ac")},
+		{prefixes("a"), nil, prefixes("a")},
+		{prefixes("a", "c"), prefixes("a", "b"), prefixes("a")},
+		{prefixes("ab", "b"), prefixes("a", "c"), prefixes("ab")},
+		{prefixes("a"), prefixes("b"), prefixes("none")},
 	} {
 		w := newWorld()
 		a, b := newNode(w, 1, "ns"), newNode(w, 2, "ns", "more")
-		a.write("ns", "abc", "v")
+		for _, key := range []string{"aa", "ab", "ac", "b", "c"} {
+			a.write("ns", key, "v")
+			b.write("more", key, "v")
+		}
 		l := newLink(a, b, Config{Scope: tt.asks})
 		l.b.s.cfg.Scope = tt.offers
 		err := l.start()
 		l.close()
-		n := l.b.s.Report().Namespaces[0]
-		if fits := err == nil && n.Err == nil; fits != tt.fits || !fits && err == nil && !errors.Is(n.Err, errs.ErrUnsupported) {
-			t.Errorf("%q of %q: got %v, %v", tt.asks, tt.offers, n.Err, err)
+		for _, s := range []*Session{l.a.s, l.b.s} {
+			for _, n := range s.Report().Namespaces {
+				if err != nil || n.Err != nil || !n.InSync || (n.Tier == "none") != tt.want.Equal(prefixes("none")) {
+					t.Errorf("%q of %q: %v, report %+v", tt.asks, tt.offers, err, n)
+				}
+			}
+		}
+		for n, name := range map[*node]string{b: "ns", a: "more"} {
+			if n.spaces[name] == nil {
+				if !tt.want.Equal(prefixes("none")) {
+					t.Errorf("%q of %q: %q was not made", tt.asks, tt.offers, name)
+				}
+				continue
+			}
+			for _, key := range []string{"aa", "ab", "ac", "b", "c"} {
+				if got, want := len(n.get(name, key)), tt.want.Has([]byte(key)); (got == 1) != want {
+					t.Errorf("%q of %q: %q has %d values, want some: %v", tt.asks, tt.offers, key, got, want)
+				}
+			}
 		}
 	}
 }

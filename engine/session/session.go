@@ -81,6 +81,7 @@ type Session struct {
 	dec      *wire.Decoder
 	out      []byte
 	spaces   []*space
+	aside    []NamespaceReport // of namespaces of which both sides hold nothing in common
 	proto    uint64
 	welcomed bool  // initiator: WELCOME arrived; responder: HELLO did
 	extra    bool  // responder: OPEN arrived
@@ -130,6 +131,12 @@ func (s *Session) Start() error {
 		if err != nil {
 			return err
 		}
+		if common, err := sp.choose(nil); err != nil {
+			return err
+		} else if !common {
+			s.setAside()
+			continue
+		}
 		digest, err := sp.helloDigest()
 		if err != nil {
 			return err
@@ -152,7 +159,7 @@ func (s *Session) addSpace(name string) (*space, error) {
 	if slices.ContainsFunc(s.spaces, func(sp *space) bool { return sp.name == name }) {
 		return nil, fmt.Errorf("namespace %q named twice: %w", name, errs.ErrInvalid)
 	}
-	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), scope: s.cfg.Scope, report: NamespaceReport{Name: name},
+	sp := &space{s: s, name: name, index: uint64(len(s.spaces)), report: NamespaceReport{Name: name},
 		asked: crdt.NewClock(), noted: crdt.NewClock(), sought: crdt.NewClock()}
 	s.spaces = append(s.spaces, sp)
 	return sp, nil
@@ -323,7 +330,7 @@ func (s *Session) onHello(payload []byte) error {
 			return err
 		}
 		w.Verdicts = append(w.Verdicts, v)
-		if v.Code == wire.Differs {
+		if sp.phase == awaitState {
 			open = append(open, sp)
 		}
 	}
@@ -333,7 +340,9 @@ func (s *Session) onHello(payload []byte) error {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(m.Entries, func(e wire.Entry) bool { return e.Namespace == name }) {
-			w.Extra = append(w.Extra, name)
+			if err := s.offer(&w, name); err != nil {
+				return err
+			}
 		}
 	}
 	s.send(wire.TypeWelcome, w.Append(nil))
@@ -371,13 +380,20 @@ func (s *Session) onWelcome(payload []byte) error {
 		return nil // the peer's others were not asked for
 	}
 	var open wire.Open
-	for _, name := range m.Extra {
+	for _, part := range offered(m) {
+		name := part.Namespace
 		if s.host.Accept(name) != nil {
 			continue // not ours to take
 		}
 		sp, err := s.addSpace(name)
 		if err != nil {
 			return err
+		}
+		if common, err := sp.choose(part.Prefixes); err != nil {
+			return err
+		} else if !common {
+			s.setAside()
+			continue
 		}
 		sp.phase = awaitState
 		digest, err := sp.helloDigest()
@@ -410,8 +426,10 @@ func (s *Session) onOpen(payload []byte) error {
 		if err := s.host.Accept(e.Namespace); err != nil {
 			return err // we offered it ourselves
 		}
-		if err := sp.limit(e.Prefixes); err != nil {
+		if whole, err := sp.limit(e.Prefixes); err != nil {
 			return err
+		} else if !whole {
+			return fmt.Errorf("OPEN of more of %q than was offered: %w", sp.name, errs.ErrInvalid)
 		}
 		sp.phase = awaitState
 		if err := sp.sendState(); err != nil {

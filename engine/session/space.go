@@ -30,6 +30,7 @@ type space struct {
 	name   string
 	index  uint64
 	scope  replica.Scope // what of it the session is about
+	own    replica.Scope // what of it this node holds
 	size   uint64        // keys of that
 	phase  phase
 	digest [16]byte // of our state when the session opened
@@ -149,7 +150,7 @@ func (sp *space) helloDigest() ([16]byte, error) {
 			self, journal := snap.Self(), snap.Journal()
 			root, err = [32]byte(append(self[:], journal[:]...)), nil
 		}
-		sp.has, sp.cursor = snap.Clock().Clone(), snap.Arrival()
+		sp.has, sp.cursor = snap.Seen().Clone(), snap.Arrival()
 		sp.digest = helloDigest(sp.s.cfg.Salt, sp.name, root, sp.clocks(snap))
 		return err
 	})
@@ -159,12 +160,12 @@ func (sp *space) helloDigest() ([16]byte, error) {
 // judge compares a peer's HELLO entry with our state.
 func (sp *space) judge(e wire.Entry) (wire.Verdict, error) {
 	err := sp.s.host.Accept(e.Namespace)
-	if err == nil {
-		err = sp.limit(e.Prefixes)
-	}
 	if err != nil {
 		sp.refuse(err)
 		return wire.Verdict{Code: wire.Refused, Kind: errs.KindOf(err)}, nil
+	}
+	if whole, err := sp.limit(e.Prefixes); err != nil || !whole {
+		return wire.Verdict{Code: wire.Narrowed, Prefixes: sp.scope}, err
 	}
 	digest, err := sp.helloDigest()
 	if err != nil {
@@ -194,6 +195,8 @@ func (sp *space) verdict(v wire.Verdict) error {
 			err = errs.ErrUnavailable
 		}
 		sp.refuse(fmt.Errorf("peer refused: %w", err))
+	case wire.Narrowed:
+		return sp.narrow(v.Prefixes)
 	default:
 		sp.phase = awaitState
 	}
@@ -225,7 +228,7 @@ func (sp *space) sendStateOf(snap Snapshot) error {
 	if err != nil {
 		return err
 	}
-	sp.shown = snap.Clock().Clone()
+	sp.shown = snap.Seen().Clone()
 	if mutant("dots in flight in HELLO") {
 		sp.shown.Merge(sp.has) // the peer has them, so they are on their way
 	}
@@ -485,7 +488,7 @@ func (s *Session) onDone(payload []byte) error {
 	case sp.phase == repairing && sp.repair.damaged && !mutant("adoption over damage"):
 		adopt = nil
 	case sp.scope != nil:
-		adopt = sp.scopedAdoption()
+		adopt = sp.scopedAdoption(m)
 	case sp.phase == repairing:
 		adopt.Drop, adopt.From = sp.repair.dead, sp.report.Peer
 		sp.behind = false
@@ -500,7 +503,9 @@ func (s *Session) onDone(payload []byte) error {
 	if err := sp.apply(adopt); err != nil {
 		return err
 	}
-	sp.has.Merge(m.Adopt) // of a scope nothing
+	if sp.scope == nil { // of a scope it has live versions, of which some may be wanted back
+		sp.has.Merge(m.Adopt)
+	}
 	sp.expect++
 	switch sp.phase {
 	case reconcile:

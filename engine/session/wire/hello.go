@@ -44,10 +44,7 @@ func (e Entry) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, head)
 	dst = append(dst, e.Namespace...)
 	if len(e.Prefixes) > 0 {
-		dst = binary.AppendUvarint(dst, uint64(len(e.Prefixes)))
-	}
-	for _, p := range e.Prefixes {
-		dst = append(binary.AppendUvarint(dst, uint64(len(p))), p...)
+		dst = appendPrefixes(dst, e.Prefixes)
 	}
 	if e.Met {
 		dst = append(dst, e.Hint[:]...)
@@ -60,12 +57,8 @@ func (c *cursor) entry() Entry {
 	head := c.count("as the head of an entry", MaxNamespace<<2|3)
 	e.Namespace = c.namespace(head >> 2)
 	if head&1 == 1 {
-		n := c.count("prefixes", MaxPrefixes)
-		if n == 0 {
+		if e.Prefixes = c.prefixes(); e.Prefixes == nil {
 			c.fail("scope without a prefix")
-		}
-		for range n {
-			e.Prefixes = append(e.Prefixes, c.prefix(e.Prefixes))
 		}
 	}
 	if e.Met = head&2 != 0; e.Met {
@@ -80,6 +73,25 @@ func (c *cursor) namespace(n int) string {
 		c.fail("namespace of %d bytes (1 to %d)", n, MaxNamespace)
 	}
 	return c.text("namespace", n)
+}
+
+// appendPrefixes appends the number of prefixes, and for each its length and
+// its bytes.
+func appendPrefixes(dst []byte, prefixes [][]byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(prefixes)))
+	for _, p := range prefixes {
+		dst = append(binary.AppendUvarint(dst, uint64(len(p))), p...)
+	}
+	return dst
+}
+
+// prefixes reads what appendPrefixes appended.
+func (c *cursor) prefixes() [][]byte {
+	var out [][]byte
+	for range c.count("prefixes", MaxPrefixes) {
+		out = append(out, c.prefix(out))
+	}
+	return out
 }
 
 // prefix reads the prefix that follows the ones before it.
@@ -167,13 +179,15 @@ func DecodeOpen(payload []byte) (Open, error) {
 // meaning.
 type Code byte
 
-// The codes. 4 is taken by the names that follow the verdicts.
+// The codes. 4 and 6 are taken by the names that follow the verdicts.
 const (
-	Equal   Code = 1 // both hold the same, Proof shows it
-	Differs Code = 2 // to be reconciled
-	Refused Code = 3 // for the reason in Kind
+	Equal    Code = 1 // both hold the same, Proof shows it
+	Differs  Code = 2 // to be reconciled
+	Refused  Code = 3 // for the reason in Kind
+	Narrowed Code = 5 // only the scope in Prefixes is to be reconciled
 
 	codeExtra Code = 4
+	codePart  Code = 6
 )
 
 // Verdict answers one Entry.
@@ -181,6 +195,15 @@ type Verdict struct {
 	Code  Code
 	Proof [8]byte   // if Equal
 	Kind  errs.Kind // if Refused
+	// If Narrowed: what the responder holds of what was asked for, in the form of
+	// an Entry's; none if that is nothing.
+	Prefixes [][]byte
+}
+
+// Offered is a namespace of which the responder holds only a scope.
+type Offered struct {
+	Namespace string
+	Prefixes  [][]byte // as an Entry's, at least one
 }
 
 // Welcome is the responder's first message. Its frame has 17 bytes for one
@@ -190,12 +213,15 @@ type Verdict struct {
 //	item    = 1 | proof [8]      equal         } verdicts, in the order
 //	        | 2                  differs       } of HELLO's entries
 //	        | 3 | error kind u8  refused       }
+//	        | 5 | prefixes       narrowed      }
 //	        | 4 | length | name  a namespace the responder has besides
+//	        | 6 | length | name | prefixes     one of which it has a part
 type Welcome struct {
 	Proto    uint64 // chosen from the range in HELLO
 	Caps     uint64 // the responder's
 	Verdicts []Verdict
 	Extra    []string
+	Parts    []Offered
 }
 
 // Append appends the payload.
@@ -209,10 +235,15 @@ func (m Welcome) Append(dst []byte) []byte {
 			dst = append(dst, v.Proof[:]...)
 		case Refused:
 			dst = append(dst, byte(v.Kind))
+		case Narrowed:
+			dst = appendPrefixes(dst, v.Prefixes)
 		}
 	}
 	for _, name := range m.Extra {
 		dst = appendText(append(dst, byte(codeExtra)), name)
+	}
+	for _, p := range m.Parts {
+		dst = appendPrefixes(appendText(append(dst, byte(codePart)), p.Namespace), p.Prefixes)
 	}
 	return dst
 }
@@ -223,7 +254,7 @@ func DecodeWelcome(payload []byte) (Welcome, error) {
 	c := cursor{b: payload}
 	m := Welcome{Proto: c.uvarint(), Caps: c.uvarint()}
 	for len(c.b) > 0 && c.err == nil {
-		if len(m.Verdicts) > MaxEntries || len(m.Extra) > MaxEntries {
+		if len(m.Verdicts) > MaxEntries || len(m.Extra)+len(m.Parts) > MaxEntries {
 			c.fail("more than %d namespaces", MaxEntries)
 			break
 		}
@@ -231,7 +262,15 @@ func DecodeWelcome(payload []byte) (Welcome, error) {
 		switch {
 		case v.Code == codeExtra:
 			m.Extra = append(m.Extra, c.namespace(c.count("bytes of a namespace", MaxNamespace)))
+			if len(m.Parts) > 0 {
+				c.fail("names out of order")
+			}
 			continue
+		case v.Code == codePart:
+			m.Parts = append(m.Parts, c.offered())
+			continue
+		case v.Code == Narrowed:
+			v.Prefixes = c.prefixes()
 		case v.Code == Equal:
 			c.fill(v.Proof[:])
 		case v.Code == Refused:
@@ -239,10 +278,18 @@ func DecodeWelcome(payload []byte) (Welcome, error) {
 		case v.Code != Differs:
 			c.fail("unknown verdict %d", v.Code)
 		}
-		if len(m.Extra) > 0 {
+		if len(m.Extra)+len(m.Parts) > 0 {
 			c.fail("verdict after the names")
 		}
 		m.Verdicts = append(m.Verdicts, v)
 	}
 	return m, c.end("welcome")
+}
+
+func (c *cursor) offered() Offered {
+	p := Offered{Namespace: c.namespace(c.count("bytes of a namespace", MaxNamespace)), Prefixes: c.prefixes()}
+	if p.Prefixes == nil {
+		c.fail("part of a namespace without a prefix")
+	}
+	return p
 }

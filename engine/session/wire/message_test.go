@@ -127,6 +127,8 @@ func samples(z *Zstd) map[string]sample {
 	welcome := Welcome{Proto: 1, Caps: 3, Verdicts: []Verdict{
 		{Code: Equal, Proof: hello.Salt}, {Code: Differs}, {Code: Refused, Kind: errs.KindReadOnly},
 	}, Extra: []string{"logs", "späße"}}
+	scope := [][]byte{[]byte("a/"), []byte("b/")}
+	parts := Welcome{Proto: 1, Verdicts: []Verdict{{Code: Narrowed, Prefixes: scope}, {Code: Narrowed}}, Extra: []string{"logs"}, Parts: []Offered{{"notes", scope}}}
 	check := Check{NS: 1, Root: sampleSnapshot().Root, Behind: true}
 	e := NewEncoder(z)
 	for _, v := range sampleVersions() {
@@ -142,6 +144,7 @@ func samples(z *Zstd) map[string]sample {
 		"batch":   {TypeBatch, batch},
 		"history": {TypeHistory, batch},
 		"done":    {TypeDone, Done{1, 2, 3, sampleClock(3), sampleClock(1)}.Append(nil, z)},
+		"parts":   {TypeWelcome, parts.Append(nil)},
 		"check":   {TypeCheck, check.Append(nil)},
 		"credit":  {TypeCredit, Credit{4 << 20}.Append(nil)},
 		"bye":     {TypeBye, Bye{errs.KindUnsupported, "no common protocol"}.Append(nil)},
@@ -244,6 +247,7 @@ func TestMessagesIdentity(t *testing.T) {
 			Proto: hello.MaxProto, Caps: hello.Caps,
 			Verdicts: rapid.SliceOfN(rapid.Custom(drawVerdict), 0, 4).Draw(t, "verdicts"),
 			Extra:    rapid.SliceOfN(drawName(), 0, 4).Draw(t, "extra"),
+			Parts:    rapid.SliceOfN(rapid.Custom(drawPart), 0, 3).Draw(t, "parts"),
 		}
 		gotWelcome, err := DecodeWelcome(welcome.Append(nil))
 		same(t, gotWelcome, welcome, err, opts)
@@ -282,10 +286,7 @@ func drawName() *rapid.Generator[string] {
 
 func drawEntry(t *rapid.T) Entry {
 	e := Entry{Namespace: drawName().Draw(t, "name")}
-	for _, b := range rapid.SliceOfNDistinct(rapid.Byte(), 0, 4, rapid.ID).Draw(t, "prefixes") {
-		e.Prefixes = append(e.Prefixes, []byte{b, 1})
-	}
-	slices.SortFunc(e.Prefixes, bytes.Compare)
+	e.Prefixes = drawPrefixes(t, 0)
 	if e.Met = rapid.Bool().Draw(t, "met"); e.Met {
 		fill(rapid.Byte().Draw(t, "hint"), e.Hint[:])
 	}
@@ -293,12 +294,27 @@ func drawEntry(t *rapid.T) Entry {
 	return e
 }
 
+func drawPrefixes(t *rapid.T, least int) [][]byte {
+	var out [][]byte
+	for _, b := range rapid.SliceOfNDistinct(rapid.Byte(), least, 4, rapid.ID).Draw(t, "prefixes") {
+		out = append(out, []byte{b, 1})
+	}
+	slices.SortFunc(out, bytes.Compare)
+	return out
+}
+
+func drawPart(t *rapid.T) Offered {
+	return Offered{drawName().Draw(t, "name"), drawPrefixes(t, 1)}
+}
+
 func drawVerdict(t *rapid.T) Verdict {
-	switch rapid.IntRange(1, 3).Draw(t, "code") {
+	switch rapid.IntRange(1, 4).Draw(t, "code") {
 	case 1:
 		return Verdict{Code: Equal, Proof: [8]byte{rapid.Byte().Draw(t, "proof")}}
 	case 2:
 		return Verdict{Code: Differs}
+	case 4:
+		return Verdict{Code: Narrowed, Prefixes: drawPrefixes(t, 0)}
 	}
 	return Verdict{Code: Refused, Kind: errs.Kind(rapid.Byte().Draw(t, "kind"))}
 }
