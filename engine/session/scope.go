@@ -212,6 +212,9 @@ func (sp *space) scopedAdoption(m wire.Done) *Adoption {
 	if sp.own != nil && sp.scope.Covers(sp.own) {
 		a.Dots = m.Adopt
 	}
+	if mutant("scope clock into the namespace clock") && sp.own == nil {
+		a.Dots, a.Scoped = m.Adopt, false
+	}
 	if sp.phase == repairing {
 		a.Drop, a.From = sp.repair.dead, sp.report.Peer
 		sp.behind = false

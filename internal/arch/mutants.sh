@@ -39,6 +39,7 @@ session | claim from absence              | TestLostHeadsComeBack
 session | brake ignored                   | TestBrakeHolds
 session | drop without the adds           | TestTraceDropWithoutTheAdds
 session | sender-side cursor              | TestCutRepair
+session | scope clock into the namespace clock | TestScopesModel
 engine  | drop before add                 | TestTraceDropBeforeAdd
 engine  | tie by arrival                  | TestTraceTieByArrival
 engine  | counter floor dropped           | TestCounterCountsAndResets
