@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -173,7 +174,41 @@ func (b *Batch) insert(v *crdt.Version) error {
 		keep = append(keep, s)
 	}
 	h.siblings = keep
-	return b.store(v, h, before, replaced, dead)
+	lost, err := b.headless(v, h, replaced)
+	if err != nil {
+		return err
+	}
+	return b.store(v, h, before, append(replaced, lost...), dead)
+}
+
+// headless returns versions that v replaced and that are live by the dots view,
+// but that the head has lost: damage. They die as if they were there, else a
+// repair would bring them back once nothing is left that tells of v. Its context
+// names versions of its own key, so no other can be meant. One look-up for each
+// that is not among the siblings.
+func (b *Batch) headless(v *crdt.Version, h *head, replaced []superseded) (lost []superseded, err error) {
+	r := b.r
+	for _, p := range v.Context {
+		dot := crdt.Dot{Replica: p.Replica, Seq: p.Seq}
+		id, known := r.ids.byID[p.Replica]
+		if !known || !r.clock.Has(dot) || h.find(id, p.Seq) >= 0 ||
+			slices.ContainsFunc(replaced, func(s superseded) bool { return s.id == id && s.seq == p.Seq }) {
+			continue
+		}
+		arrival, err := r.liveArrival(b.tx, dot)
+		if err != nil {
+			return nil, err
+		}
+		if arrival == 0 {
+			continue
+		}
+		if rec, err := b.record(arrival); err != nil || rec.version.Dot != dot || !bytes.Equal(rec.version.Key, v.Key) {
+			continue // damaged, too, or used for another key
+		}
+		b.healing = true
+		lost = append(lost, superseded{id, p.Seq, arrival})
+	}
+	return lost, nil
 }
 
 // covers reports whether the sibling s supersedes v. Its context is read only
