@@ -250,14 +250,23 @@ func TestSilentPeer(t *testing.T) {
 		if reconciled, failed, _ := s.c.Sessions(); reconciled != 1 || failed != 0 {
 			t.Fatalf("%d sessions and %d failures in a quiet hour, want 1 and 0", reconciled, failed)
 		}
-		s.c.Kill(1, true)
-		time.Sleep(10 * time.Second)
-		s.c.Start(1)
-		s.must(s.r.Put(1, "key", "after"))
-		if took := s.c.AwaitConvergence(settleTime); took < time.Second {
-			t.Errorf("converged in %v: the old session was not stuck", took)
+		// Where node 0's next ping happens to fall on the restarted node, it is
+		// told at once that the session is gone: hence more than one try.
+		stuck := 0
+		for i := range 4 {
+			s.c.Kill(1, true)
+			time.Sleep(10 * time.Second)
+			s.c.Start(1)
+			s.must(s.r.Put(1, "key", fmt.Sprint("after ", i)))
+			if s.c.AwaitConvergence(settleTime) >= time.Second {
+				stuck++
+			}
+			s.must(s.r.Check(0))
+			time.Sleep(time.Minute)
 		}
-		s.must(s.r.Check(0))
+		if stuck == 0 {
+			t.Error("no old session was stuck: the test shows nothing")
+		}
 	})
 }
 
